@@ -17,7 +17,7 @@ PAGE_TOKENS = 128
 """Tokens in a page: the least common multiple of both compression ratios."""
 
 SLIDING, CSA, HCA = 0, 4, 128
-"""Compression ratio of a layer = its kind: window only, compressed sparse (overlapping, indexed), heavily compressed."""
+"""A layer's compression ratio is its kind: window only; compressed sparse (overlapping, indexed); heavily compressed."""
 
 
 def _key(name: str, **options: Any) -> Any:
@@ -26,7 +26,7 @@ def _key(name: str, **options: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Hyper-parameters of the network; counts unless the name says otherwise (see model metadata keys `deepseek4.*`)."""
+    """Hyper-parameters of the network; counts unless the name says otherwise (metadata keys `deepseek4.*`)."""
 
     block_count: int = _key("block_count")
     embedding_length: int = _key("embedding_length")

@@ -1,0 +1,28 @@
+"""The fused ops that the network is written against: one interface, an implementation per device.
+
+`numpy` is the reference of every test and the CPU engine; `mlx` is the safety net on any MLX device.
+"""
+
+from __future__ import annotations
+
+from ds4_backend.errors import SettingsError
+from ds4_backend.gguf.geometry import Geometry
+from ds4_backend.ops.base import Ops
+
+NAMES = ("numpy", "mlx")
+
+
+def make_ops(name: str, geometry: Geometry, *, cache_simulation: bool) -> Ops:
+    """The implementation called `name`, for one network.
+
+    Raises SettingsError if there is none of that name.
+    """
+    if name == "numpy":
+        from ds4_backend.ops.numpy import NumpyOps
+
+        return NumpyOps(geometry, cache_simulation=cache_simulation)
+    if name == "mlx":
+        from ds4_backend.ops.mlx import MlxOps
+
+        return MlxOps(geometry, cache_simulation=cache_simulation)
+    raise SettingsError(f"no ops are called {name!r}; there are {', '.join(NAMES)}")
