@@ -1,0 +1,63 @@
+"""The kinds of values a setting can hold: how each is read, and how what is allowed is said.
+
+A kind reads what TOML or the environment holds, and raises ValueError for anything else. It knows no setting's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`read` returns the value or raises ValueError; `allowed` completes "allowed: ..."."""
+
+    read: Callable[[Any], Any]
+    allowed: str
+
+
+def _path(value: Any) -> Path:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError
+    path = Path(value).expanduser()
+    if not path.is_absolute():  # relative to what would depend on where the command was started
+        raise ValueError
+    return path
+
+
+def _tokens(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError
+    return value
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
+        raise ValueError
+    return tuple(value)
+
+
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def choice(*options: str) -> Kind:
+    """Exactly one of `options`."""
+
+    def read(value: Any) -> str:
+        if value not in options:
+            raise ValueError
+        return str(value)
+
+    return Kind(read, "one of " + ", ".join(options))
+
+
+PATH = Kind(_path, "an absolute path, or one that starts with ~")
+TOKENS = Kind(_tokens, "a number of tokens, 1 or more")
+NAMES = Kind(_names, "a list of names")
+SWITCH = Kind(_switch, "true or false")
