@@ -1,14 +1,14 @@
 """The contract between the network and a device: about a dozen fused ops, and the state they keep.
 
-`model/` calls these and nothing else. Everything called `Array`, `Matrix` or `Mix` here is opaque to it: the ops decide
-dtype, layout, laziness and what is fused (a device may put off `hc_post` and run it inside the next `hc_pre`). Positions
-and counts are host integers; nobody branches on an array.
+`model/` calls these and nothing else. Everything called `Array`, `Matrix` or `Mix` here is opaque to it: the ops
+decide dtype, layout, laziness and what is fused (a device may put off `hc_post` and run it inside the next `hc_pre`).
+Positions and counts are host integers; nobody branches on an array.
 
 One forward pass runs a `Batch`: the tokens of one or more conversations, flat on one axis of length T. Ops on tokens
 ignore who owns them; `compress`, `select` and `attend` read the batch's spans.
 
-State (see `State`): rows live in pools, one per row class, in pages of 128 tokens. A conversation is a page table, which
-the model keeps as host integers, plus one *slot*: rings that hold what is still open.
+State (see `State`): rows live in pools, one per row class, in pages of 128 tokens. A conversation is a page table,
+which the model keeps as host integers, plus one *slot*: rings that hold what is still open.
 
 Shape letters: T tokens, n streams, D embedding, H heads, d head width, R rotary channels, r query rank, E experts,
 k experts used, F expert width, w indexer width, W window. Formula numbers are those of docs/model.md.
@@ -93,6 +93,7 @@ class Router:
 class Experts:
     """One layer's feed-forward weights. Routed gate/up [E, F, D] and down [E, D, F]; shared alike without E."""
 
+    layer: int
     gate: Matrix
     up: Matrix
     down: Matrix
@@ -138,7 +139,8 @@ class State(ABC):
 
     @abstractmethod
     def export_pages(self, pages: Sequence[int]) -> Rows:
-        """Rows of whole pages on the host: `csa` [P, CSA layers, 32, d], `indexer` [P, ..., w], `hca` [P, HCA layers, 1, d]."""
+        """Rows of whole pages on the host: `csa` [P, CSA layers, 32, d], `indexer` [P, CSA layers, 32, w], `hca`
+        [P, HCA layers, 1, d]."""
 
     @abstractmethod
     def import_pages(self, pages: Sequence[int], rows: Rows) -> None:
@@ -148,9 +150,10 @@ class State(ABC):
     def export_tail(self, slot: int, page: int | None, length: int) -> Rows:
         """All that a resume at `length` tokens needs beside the full pages, and no more.
 
-        Rows oldest first: `window` [layers, min(length, W), d]; `csa_lane` and `indexer_lane` [CSA layers, 2, m, 2*width]
-        (value, gate), the last m = min(length, 4 + length mod 4) tokens' pairs; `hca_lane` [HCA layers, 2, length mod 128,
-        d]. When `length` is not a multiple of 128 also the open page's closed rows: `csa`, `indexer`, `hca`, from `page`.
+        Rows oldest first: `window` [layers, min(length, W), d]; `csa_lane` and `indexer_lane` [CSA layers, 2, m,
+        2*width], (value, gate) pairs of the last m = min(length, 4 + length mod 4) tokens; `hca_lane` [HCA layers, 2,
+        length mod 128, d]. If the open page, `page`, holds closed rows, also those: `csa`, `indexer` [CSA layers, rows,
+        width].
         """
 
     @abstractmethod
@@ -226,8 +229,8 @@ class Ops(ABC):
     ) -> None:
         """Feed every token's (value, gate) [T, c*width] to a compressor; rows of closed windows go to the pool.
 
-        `kind` is `csa`, `indexer` or `hca`; `ordinal` counts the layers of that ratio from 0. The bias `ape[p mod ratio]`
-        is added to the gate here, once.
+        `kind` is `csa`, `indexer` or `hca`; `ordinal` counts the layers of that ratio from 0. The bias
+        `ape[p mod ratio]` is added to the gate here, once.
         """
 
     @abstractmethod
@@ -242,7 +245,8 @@ class Ops(ABC):
     def attend(
         self, q: Array, rows: Array, sinks: Matrix, layer: int, ordinal: int, selection: Any, step: Any
     ) -> Array:
-        """Append the window rows, then attend over window and compressed rows with sinks: heads [T, H, d], rotated back."""
+        """Append the window rows, then attend over window and compressed rows with sinks: heads [T, H, d], rotated
+        back to their token's position."""
 
     @abstractmethod
     def grouped_output(self, heads: Array, a: Matrix, b: Matrix) -> Array:

@@ -1,0 +1,148 @@
+"""Conversations as page tables over the shared state, and their snapshots. It knows no formulas and no weights.
+
+A conversation owns one slot of rings and a list of pages. Full pages are never written again, so a fork shares them and
+copies only the slot and the open page.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from dataclasses import dataclass
+
+from ds4_backend.errors import EngineError
+from ds4_backend.gguf.geometry import PAGE_TOKENS
+from ds4_backend.ops.base import Rows, Span, State
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that continues a conversation elsewhere: its length in tokens, full pages and tail as host arrays (see
+    `ops.base.State`)."""
+
+    length: int
+    pages: Rows
+    tail: Rows
+
+
+class Arena:
+    """Hands out pages and slots of one state; pages are counted because forks share them."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self._users: Counter[int] = Counter()
+        self._free_pages: list[int] = []
+        self._free_slots: list[int] = []
+        self._pages = self._slots = 0
+
+    def take_page(self, after: int | None) -> int:
+        """A free page; the one right after `after` if that is free, so that a conversation's rows stay one run."""
+        if after is not None and after + 1 in self._free_pages:
+            page = after + 1
+            self._free_pages.remove(page)
+            heapq.heapify(self._free_pages)
+        elif self._free_pages and after is None:
+            page = heapq.heappop(self._free_pages)
+        else:
+            page = self._pages
+            self._pages += 1
+            self.state.reserve(self._pages, self._slots)
+        self._users[page] = 1
+        return page
+
+    def share_page(self, page: int) -> int:
+        self._users[page] += 1
+        return page
+
+    def drop_page(self, page: int) -> None:
+        self._users[page] -= 1
+        if not self._users[page]:
+            del self._users[page]
+            heapq.heappush(self._free_pages, page)
+
+    def take_slot(self) -> int:
+        if self._free_slots:
+            return self._free_slots.pop()
+        self._slots += 1
+        self.state.reserve(self._pages, self._slots)
+        return self._slots - 1
+
+    def drop_slot(self, slot: int) -> None:
+        self._free_slots.append(slot)
+
+    @property
+    def pages_in_use(self) -> int:
+        return len(self._users)
+
+    @property
+    def slots_in_use(self) -> int:
+        return self._slots - len(self._free_slots)
+
+
+class Sequence:
+    """One conversation's state: `length` tokens have been through the network."""
+
+    def __init__(self, arena: Arena) -> None:
+        self._arena = arena
+        self._slot: int | None = arena.take_slot()
+        self._pages: list[int] = []
+        self.length = 0
+
+    def span(self, count: int) -> Span:
+        """The next `count` tokens' place, with pages taken for them."""
+        while len(self._pages) * PAGE_TOKENS < self.length + count:
+            self._pages.append(self._arena.take_page(self._pages[-1] if self._pages else None))
+        return Span(self._alive(), tuple(self._pages), self.length, count)
+
+    def fork(self) -> Sequence:
+        """A second conversation with the same past; full pages are shared, the rest is copied."""
+        slot, full = self._alive(), self.length // PAGE_TOKENS
+        twin = Sequence(self._arena)
+        self._arena.state.copy_slot(slot, twin._alive())
+        twin._pages = [self._arena.share_page(p) for p in self._pages[:full]]
+        if self.length % PAGE_TOKENS:
+            page = self._arena.take_page(twin._pages[-1] if twin._pages else None)
+            self._arena.state.copy_page(self._pages[full], page)
+            twin._pages.append(page)
+        twin.length = self.length
+        return twin
+
+    def export(self) -> Snapshot:
+        """Everything needed to continue elsewhere, as host arrays."""
+        slot, full = self._alive(), self.length // PAGE_TOKENS
+        state = self._arena.state
+        pages = state.export_pages(self._pages[:full])
+        return Snapshot(self.length, pages, state.export_tail(slot, self._open_page(), self.length))
+
+    def load(self, snapshot: Snapshot) -> None:
+        """Take over a snapshot; only an empty sequence can."""
+        if self.length or self._pages:
+            raise EngineError(f"a snapshot cannot be loaded over a conversation of {self.length} tokens")
+        span = self.span(snapshot.length)
+        full = snapshot.length // PAGE_TOKENS
+        if full:
+            self._arena.state.import_pages(span.pages[:full], snapshot.pages)
+        self.length = snapshot.length
+        self._arena.state.import_tail(span.slot, self._open_page(), self.length, snapshot.tail)
+
+    def release(self) -> None:
+        """Give slot and pages back; the sequence cannot be used again. Releasing twice is harmless."""
+        if self._slot is None:
+            return
+        self._arena.drop_slot(self._slot)
+        for page in self._pages:
+            self._arena.drop_page(page)
+        self._slot, self._pages = None, []
+
+    @property
+    def released(self) -> bool:
+        return self._slot is None
+
+    def _alive(self) -> int:
+        if self._slot is None:
+            raise EngineError("this conversation's state was released")
+        return self._slot
+
+    def _open_page(self) -> int | None:
+        full = self.length // PAGE_TOKENS
+        return self._pages[full] if self.length % PAGE_TOKENS else None

@@ -1,0 +1,50 @@
+"""Small formulas that every part of the numpy ops needs."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float32]
+Complex = NDArray[np.complex64]
+
+
+def rms_scale(x: Float, epsilon: float) -> Float:
+    """1 / sqrt(mean(x^2) + epsilon) over the last axis, kept as an axis of 1."""
+    mean = np.einsum("...i,...i->...", x, x) / np.float32(x.shape[-1])
+    return (1 / np.sqrt(mean + np.float32(epsilon)))[..., None]
+
+
+def rms_norm(x: Float, weight: Float, epsilon: float) -> Float:
+    """Root-mean-square norm of [..., D] with a weight [D]."""
+    return x * rms_scale(x, epsilon) * weight
+
+
+def sigmoid(x: Float) -> Float:
+    """1 / (1 + e^-x); an overflowing e^-x gives 0, as it should."""
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-x))
+
+
+def rotation(radians: Float) -> Complex:
+    """Unit complex numbers [..., R/2]: multiplying a channel pair by one rotates it."""
+    out = np.empty(radians.shape, np.complex64)
+    out.real = np.cos(radians)
+    out.imag = np.sin(radians)
+    return out
+
+
+def rotate(x: Float, turn: Complex) -> None:
+    """Rotate the last 2 * turn.shape[-1] channels of x [..., d] in place; pairs are adjacent channels.
+
+    `turn` broadcasts against x's leading axes. x must be contiguous in its last axis.
+    """
+    pairs = x[..., x.shape[-1] - 2 * turn.shape[-1] :].view(np.complex64)
+    pairs *= turn
+
+
+def linear(x: Float, weight: Float) -> Float:
+    """x [T, D] through weight [out, D]; one row goes by matrix-vector product, which BLAS does much faster."""
+    if len(x) == 1:
+        return (weight @ x[0])[None]
+    return x @ weight.T
