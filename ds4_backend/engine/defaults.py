@@ -1,0 +1,79 @@
+"""What the sampling options may be, and what they are when the caller asks for nothing: the file's wish, else a table.
+
+It knows GGUF metadata keys and prompt dialects; it draws nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ds4_backend.errors import FileError
+from ds4_backend.types import Sampling
+
+REFERENCE = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0)
+"""Plain sampling, as the preview's model card advises; fills whatever else is left open."""
+
+BY_DIALECT = {
+    "preview": REFERENCE,  # DeepSeek-V4-Flash model card, April 2026
+    "0731": Sampling(temperature=1.0, top_p=0.95),  # the 0731 bundle's generation_config.json
+}
+
+LOW_BITS_MIN_P = 0.05
+"""For experts of two or three bits: cuts the tail of unlikely tokens that rounding lifts. antirez/ds4's default."""
+
+LOW_BIT_FORMATS = ("IQ1_", "IQ2_", "IQ3_", "Q2_", "Q3_", "TQ1_", "TQ2_")
+
+KEYS = {
+    "temperature": "general.sampling.temp",
+    "top_p": "general.sampling.top_p",
+    "top_k": "general.sampling.top_k",
+    "min_p": "general.sampling.min_p",
+}
+"""llama.cpp's keys for the sampling that a model's maker advises."""
+
+RANGES: dict[str, tuple[float, float, str]] = {
+    "temperature": (0.0, 2.0, "0 is greedy"),
+    "top_p": (0.0, 1.0, "1 is off"),
+    "top_k": (0, 1 << 20, "0 is off"),
+    "min_p": (0.0, 1.0, "0 is off"),
+    "seed": (0, (1 << 63) - 1, "the same seed draws the same tokens"),
+}
+"""What each option may be, ends included, and what to know of it. Front ends build their help from this."""
+
+
+def fault(sampling: Sampling) -> str | None:
+    """What is wrong with the first option outside its range: name, value and range. None if all is well."""
+    for name, (low, high, note) in RANGES.items():
+        value = getattr(sampling, name)
+        if value is None:
+            continue
+        whole = isinstance(high, int)
+        kind: Any = int if whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+            number = "an integer" if whole else "a number"
+            return f"{name} is {value!r}; it must be {number} from {low:g} to {high:g} ({note})"
+    return None
+
+
+def sampling_defaults(metadata: Mapping[str, Any], dialect: str, expert_formats: Iterable[str] = ()) -> Sampling:
+    """Defaults for one file: its own keys, then the dialect's row, then the rule for low-bit experts.
+
+    `expert_formats` are the block format names of the routed experts (`IQ2_XXS`). The seed stays open.
+
+    Raises FileError when the file advises a value that is out of range.
+    """
+    row = BY_DIALECT.get(dialect, REFERENCE)
+    low = any(name.startswith(LOW_BIT_FORMATS) for name in expert_formats)
+    found = {name: metadata[key] for name, key in KEYS.items() if key in metadata}
+    if "top_k" in found:
+        found["top_k"] = int(found["top_k"])
+    chosen = Sampling(
+        temperature=found.get("temperature", row.temperature),
+        top_p=found.get("top_p", row.top_p),
+        top_k=found.get("top_k", row.top_k),
+        min_p=found.get("min_p", LOW_BITS_MIN_P if low else row.min_p),
+    )
+    if said := fault(chosen):
+        raise FileError(f"the file's advice on sampling is unusable: {said}")
+    return chosen

@@ -1,0 +1,125 @@
+"""Draws one token from a row of logits.
+
+Order of the filters, as in `types.Sampling`: softmax at `temperature`, `top_k`, `min_p`, `top_p`, renormalise, draw.
+The mass that `top_p` counts is the softmax's over the whole vocabulary. A row of 129,280 logits is never sorted:
+`top_k` and `top_p` partition, `min_p` is a threshold. It knows no model, no tokenizer and no request.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ds4_backend.engine.defaults import REFERENCE, fault
+from ds4_backend.errors import EngineError, RequestError
+from ds4_backend.types import Sampling
+
+Logits = NDArray[np.float32]
+FIRST_GUESS = 256
+"""Tokens that `top_p` looks at first; a nucleus is nearly always smaller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Sampling options with every value decided."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    seed: int
+
+
+def settle(sampling: Sampling, defaults: Sampling = REFERENCE) -> Settings:
+    """Fill what `sampling` leaves open from `defaults`, then from the reference; an open seed is drawn afresh.
+
+    Raises RequestError naming an option that is out of range.
+    """
+    if said := fault(sampling):
+        raise RequestError(said)
+
+    def first(name: str) -> Any:
+        return next(v for s in (sampling, defaults, REFERENCE) if (v := getattr(s, name)) is not None)
+
+    seed = sampling.seed if sampling.seed is not None else secrets.randbits(32)
+    return Settings(first("temperature"), first("top_p"), first("top_k"), first("min_p"), seed)
+
+
+class Sampler:
+    """Draws the tokens of one request: `pick` once per token.
+
+    The same settings, seed and logits give the same tokens. Raises RequestError for an option out of range.
+    """
+
+    def __init__(self, sampling: Sampling, defaults: Sampling = REFERENCE) -> None:
+        self.settings = settle(sampling, defaults)
+        self._random = np.random.default_rng(self.settings.seed)
+
+    def pick(self, logits: Logits) -> int:
+        """One token id from float32 [V]. Entries of -inf are never drawn.
+
+        Raises EngineError when the row holds a NaN, or nothing that can be drawn.
+        """
+        best = int(np.argmax(logits))
+        if not math.isfinite(logits[best]):
+            raise EngineError(
+                f"the model's logits hold no usable maximum ({logits[best]} at token {best}); "
+                "the file may be damaged: run `ds4-backend inspect` on it"
+            )
+        if self.settings.temperature == 0:
+            return best
+        ids, weights = candidates(logits, self.settings)
+        mass = np.cumsum(weights)
+        # A rounded product may reach the last sum itself; the last candidate owns it.
+        index = np.searchsorted(mass, self._random.random() * mass[-1], side="right")
+        return int(ids[min(int(index), len(ids) - 1)])
+
+
+def candidates(logits: Logits, settings: Settings) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """What may be drawn at a temperature above 0: ids in rising order, and their weights relative to the best."""
+    peak = float(logits.max())
+    ids, rows = _top_k(logits, settings.top_k)
+    if settings.min_p > 0:
+        likely = np.flatnonzero(rows >= peak + settings.temperature * math.log(settings.min_p))
+        ids, rows = ids[likely], rows[likely]
+    weights = _weights(rows, peak, settings.temperature)
+    if settings.top_p < 1:
+        whole = weights if len(rows) == len(logits) else _weights(logits, peak, settings.temperature)
+        kept = _nucleus(weights, settings.top_p * float(whole.sum()))
+        ids, weights = ids[kept], weights[kept]
+    return ids, weights
+
+
+def _top_k(logits: Logits, k: int) -> tuple[NDArray[np.intp], Logits]:
+    """Ids of the k largest, rising, and their logits."""
+    size = len(logits)
+    if not 0 < k < size:
+        return np.arange(size), logits
+    ids = np.sort(np.argpartition(logits, size - k)[size - k :])
+    return ids, logits[ids]
+
+
+def _weights(logits: Logits, peak: float, temperature: float) -> NDArray[np.float64]:
+    # float64, so that a temperature near 0 neither overflows to NaN nor vanishes.
+    with np.errstate(over="ignore"):
+        return np.exp((logits.astype(np.float64) - peak) / temperature)
+
+
+def _nucleus(weights: NDArray[np.float64], enough: float) -> NDArray[np.intp]:
+    """Indices, rising, of the fewest largest weights whose sum reaches `enough`; at least one, all if it never does."""
+    size, guess = len(weights), FIRST_GUESS
+    while True:
+        if guess >= size:
+            order = np.argsort(-weights, kind="stable")
+        else:
+            order = np.argpartition(weights, size - guess)[size - guess :]
+            order = order[np.argsort(-weights[order], kind="stable")]
+        mass = np.cumsum(weights[order])
+        if mass[-1] >= enough or guess >= size:
+            return np.sort(order[: int(np.searchsorted(mass, enough)) + 1])
+        guess *= 8
