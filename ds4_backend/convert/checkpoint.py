@@ -17,7 +17,7 @@ from ds4_backend.convert.names import expert_name, is_left_out, official_name, s
 from ds4_backend.convert.shards import Entry, read_shards
 from ds4_backend.errors import ConversionError
 
-_FLOATS = ("F64", "F32", "F16", "BF16", "F8_E4M3")
+_ITEMS = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,23 @@ class Source:
     def read(self, first: int, last: int) -> np.ndarray:
         """Rows `first` to `last` (of the first axis) as float32; `first` must be a multiple of 128.
 
-        Raises ConversionError when a value is not finite.
+        Values may be NaN where the stored ones are. Raises ConversionError for a type that holds no weights.
         """
-        values = self._decode(first, last)
-        if not np.isfinite(values).all():
-            raise ConversionError(f"tensor {self.name} ({self.entry.path.name}) holds NaN or infinite values")
-        return values
+        if self.is_fp4:
+            return fp.decode_fp4(*self.fp4(first, last))
+        raw = self.entry.raw() if self.expert is None else self.entry.raw()[self.expert]
+        rows = raw[self.first_row + first : self.first_row + last]
+        if self.entry.dtype == "F8_E4M3":
+            return self._decode_fp8(rows, first)
+        if self.entry.dtype == "BF16":
+            return fp.decode_bf16(rows.view(np.uint16)[..., 0])
+        if self.entry.dtype not in _ITEMS:
+            raise ConversionError(
+                f"type {self.entry.dtype} without a scale holds no weights; readable are {', '.join(_ITEMS)}, BF16, "
+                "F8_E4M3 and packed FP4 (I8), the last two with a .scale"
+            )
+        with np.errstate(over="ignore"):
+            return rows.view(_ITEMS[self.entry.dtype])[..., 0].astype(np.float32)
 
     def integers(self) -> np.ndarray:
         """All of an integer tensor as int64."""
@@ -63,24 +74,6 @@ class Source:
         if (scales == 255).any():
             raise ConversionError(f"tensor {self.scale.name} ({self.scale.path.name}) holds NaN scales")
         return np.asarray(self.entry.raw()[first:last]), np.asarray(scales)
-
-    def _decode(self, first: int, last: int) -> np.ndarray:
-        if self.is_fp4:
-            return fp.decode_fp4(*self.fp4(first, last))
-        raw = self.entry.raw() if self.expert is None else self.entry.raw()[self.expert]
-        rows = raw[self.first_row + first : self.first_row + last]
-        if self.entry.dtype == "F8_E4M3":
-            return self._decode_fp8(rows, first)
-        if self.entry.dtype == "BF16":
-            return fp.decode_bf16(rows.view(np.uint16)[..., 0])
-        items = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
-        if self.entry.dtype not in items:
-            raise ConversionError(
-                f"tensor {self.name} ({self.entry.path.name}) has type {self.entry.dtype} and no scale; "
-                f"weights must be {', '.join(_FLOATS)}, or packed FP4 with a .scale"
-            )
-        with np.errstate(over="ignore"):
-            return rows.view(items[self.entry.dtype])[..., 0].astype(np.float32)
 
     def _decode_fp8(self, rows: np.ndarray, first: int) -> np.ndarray:
         if self.scale is None:
