@@ -1,0 +1,112 @@
+"""From a model's name to a running engine: one per file and process, shared by every front end here.
+
+It knows the catalogue and how to load; what loads is imported only when something does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ds4_backend import catalog
+from ds4_backend import settings as user_settings
+from ds4_backend.engine.engine import Engine
+from ds4_backend.errors import DoesNotFit
+
+if TYPE_CHECKING:
+    from ds4_backend.engine.local import LocalEngine
+    from ds4_backend.gguf.reader import GGUF
+    from ds4_backend.settings import Settings
+
+Progress = Callable[[int, int], None]
+"""Called with (layers loaded, layers)."""
+
+_lock = threading.Lock()
+_running: dict[Path, Engine] = {}
+_offered: dict[str, Engine] = {}
+
+
+def connect(model: str, *, progress: Progress = lambda done, total: None) -> Engine:
+    """The engine for `model`, a name from the catalogue or the path of a .gguf file; loads it on the first call.
+
+    The engine is shared: closing it closes it for everybody, and the next `connect` loads afresh. Raises ModelError
+    (UnknownModel, NotInstalled, DoesNotFit, FileError) saying what to do.
+    """
+    with _lock:
+        if model in _offered:
+            return _offered[model]
+        settings = user_settings.load()
+        path = catalog.resolve(model, settings).resolve()
+        if path not in _running:
+            _running[path] = _load(model, path, settings, progress)
+        return _running[path]
+
+
+@contextmanager
+def offer(name: str, engine: Engine) -> Iterator[None]:
+    """While open, `connect(name)` gives `engine` whatever the catalogue says."""
+    with _lock:
+        before = _offered.get(name)
+        _offered[name] = engine
+    try:
+        yield
+    finally:
+        with _lock:
+            if before is None:
+                del _offered[name]
+            else:
+                _offered[name] = before
+
+
+def check_memory(nbytes: int, name: str) -> None:
+    """Raise DoesNotFit with the numbers where this machine's memory cannot hold a model file of `nbytes`."""
+    from ds4_backend.machine import GIB, WORKING_MEMORY, gib, this_machine
+
+    if nbytes < GIB:  # fits anywhere, and its state is small too
+        return
+    total = this_machine().memory_total
+    if nbytes + WORKING_MEMORY > total:
+        raise DoesNotFit(
+            f"{name} needs {gib(nbytes)} for its weights and {gib(WORKING_MEMORY)} to work in; this machine has "
+            f"{gib(total)} of memory. `ds4-backend models` shows what fits"
+        )
+
+
+def _load(name: str, path: Path, settings: Settings, progress: Progress) -> LocalEngine:
+    from ds4_backend.engine.defaults import sampling_defaults
+    from ds4_backend.engine.local import LocalEngine
+    from ds4_backend.gguf.reader import open_gguf
+    from ds4_backend.model import load_model
+    from ds4_backend.profile import profile_of
+    from ds4_backend.tokenizer import Tokenizer
+
+    file = open_gguf(path)
+    check_memory(file.nbytes, name)
+    profile = profile_of(file, settings)
+    ops = "numpy" if settings.ops == "auto" else settings.ops
+    return LocalEngine(
+        load_model(file, ops=ops, cache_simulation=profile.cache_simulation, progress=progress),
+        Tokenizer.from_gguf(file.metadata),
+        profile.dialect,
+        name=path.stem,
+        defaults=sampling_defaults(file.metadata, profile.dialect, _expert_formats(file)),
+        context=_context(path, settings),
+        on_close=lambda: _forget(path),
+    )
+
+
+def _expert_formats(file: GGUF) -> set[str]:
+    return {tensor.format.name for name, tensor in file.tensors.items() if "_exps." in name}
+
+
+def _context(path: Path, settings: Settings) -> int | None:
+    limits = [model.context for model in settings.models if model.path.resolve() == path]
+    return limits[0] if limits else None
+
+
+def _forget(path: Path) -> None:
+    with _lock:
+        _running.pop(path, None)

@@ -1,0 +1,132 @@
+"""One answer, from a tokenised prompt to its end: prefill, decode, stop.
+
+It owns one sequence while it runs. It knows nothing of locks, files or front ends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ds4_backend.engine.sampler import Sampler
+from ds4_backend.types import End, Event, FinishReason, Progress, Timings, Usage
+
+if TYPE_CHECKING:
+    from ds4_backend.chat import Parser
+    from ds4_backend.engine.kept import KeptSequences
+    from ds4_backend.model import Model, Sequence
+
+Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request made ready: `prompt` ids, how to read and draw the answer, when to stop.
+
+    `budget` is the most tokens that may be generated, `budget_cause` what set it: `max_tokens` or `context`.
+    """
+
+    prompt: tuple[int, ...]
+    parser: Parser
+    sampler: Sampler
+    budget: int
+    budget_cause: str
+    eos: int
+    metadata: dict[str, Any]
+    asked_at: float = field(default_factory=time.perf_counter)
+
+
+class Generation:
+    """Runs one `Job` on a model."""
+
+    def __init__(self, model: Model, job: Job, kept: KeptSequences) -> None:
+        self._model, self._job, self._kept = model, job, kept
+        self._read: list[int] = []  # ids that the sequence has been through
+        self._output = 0
+
+    def events(self) -> Generator[Event, None, End]:
+        """The events but for the last; returns the `End`.
+
+        The sequence is kept when the answer ends or the generator is closed, and released after an error.
+        """
+        sequence = self._kept.resume(self._job.prompt) or self._model.new_sequence()
+        cached = sequence.length
+        self._read.extend(self._job.prompt[:cached])
+        try:
+            start = time.perf_counter()
+            logits = yield from self._prefill(sequence)
+            first = time.perf_counter()
+            cause = yield from self._decode(sequence, logits)
+            last = time.perf_counter()
+        except GeneratorExit:
+            self._keep(sequence)
+            raise
+        except BaseException:
+            sequence.release()
+            raise
+        self._keep(sequence)
+        return self._end(cause, cached, Timings(first - start, last - first, first - self._job.asked_at))
+
+    def _keep(self, sequence: Sequence) -> None:
+        if self._read:
+            self._kept.add(tuple(self._read), sequence)
+        else:
+            sequence.release()
+
+    def _prefill(self, sequence: Sequence) -> Generator[Event, None, Logits]:
+        """Read the prompt; returns the logits [V] after it."""
+        prompt, cached = self._job.prompt, sequence.length
+        yield Progress(cached, len(prompt), cached)
+        for stop in chunk_ends(cached, len(prompt), self._model.prefill_tokens):
+            logits = self._forward(sequence, prompt[len(self._read) : stop])
+            if stop == len(prompt) - 1:
+                # The last token opens the answer (`<think>` or `</think>`), and the next turn may open it differently.
+                self._kept.add(prompt[:stop], sequence.fork())
+            else:
+                yield Progress(stop, len(prompt), cached)
+        return logits
+
+    def _decode(self, sequence: Sequence, logits: Logits) -> Generator[Event, None, str]:
+        """Draw tokens until something ends the answer; returns what did."""
+        job, parser = self._job, self._job.parser
+        while (token := job.sampler.pick(logits)) != job.eos:
+            self._output += 1
+            yield from parser.push(token)
+            if parser.done:
+                return "stop_string" if parser.stop_string is not None else "tool_calls"
+            if self._output >= job.budget:
+                yield from parser.finish()
+                return job.budget_cause if parser.stop_string is None else "stop_string"
+            logits = self._forward(sequence, (token,))
+        yield from parser.finish()
+        return "eos" if parser.stop_string is None else "stop_string"
+
+    def _forward(self, sequence: Sequence, tokens: tuple[int, ...]) -> Logits:
+        logits = self._model.forward([(sequence, tokens)])[0]
+        self._read.extend(tokens)
+        return logits
+
+    def _end(self, cause: str, cached: int, timings: Timings) -> End:
+        job, parser = self._job, self._job.parser
+        usage = Usage(len(job.prompt), cached, self._output, parser.reasoning_tokens)
+        detail: dict[str, Any] = {"finish_cause": cause}
+        if parser.stop_string is not None:
+            detail["stop_string"] = parser.stop_string
+        if parser.malformed:
+            detail["tool_parse_error"] = True
+        reason: FinishReason = "length" if cause in ("max_tokens", "context") else parser.finish_reason
+        return End(reason, usage, timings, {**job.metadata, **detail})
+
+
+def chunk_ends(start: int, end: int, chunk: int) -> list[int]:
+    """Where prefill chunks of a prompt end: multiples of `chunk`, one token before the end, and the end.
+
+    The grid starts at position 0, so that a resumed prompt is cut where a fresh one is.
+    """
+    grid = range((start // chunk + 1) * chunk, end, chunk)
+    return sorted({*grid, end - 1, end} - set(range(start + 1)))

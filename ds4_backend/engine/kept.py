@@ -1,0 +1,70 @@
+"""Finished sequences kept in memory, so that a request which goes on from one of them need not read it again.
+
+A sequence shares its pages with its forks; keeping one costs its own tail and the pages nobody else holds. It knows
+token ids and sequences, no text and no disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ds4_backend.model import Sequence
+
+KEPT = 8
+"""Sequences kept: two for each turn of a conversation (before and after the answer), four turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A sequence and the ids of every token it has read."""
+
+    ids: tuple[int, ...]
+    sequence: Sequence
+
+
+class KeptSequences:
+    """At most `bound` sequences; the least recently used one is released first. Not safe between threads."""
+
+    def __init__(self, bound: int = KEPT) -> None:
+        self._bound = bound
+        self._entries: list[Kept] = []  # least recently used first
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def tokens(self) -> tuple[int, ...]:
+        """Length of each kept sequence, the least recently used first."""
+        return tuple(len(entry.ids) for entry in self._entries)
+
+    def add(self, ids: tuple[int, ...], sequence: Sequence) -> None:
+        """Take over `sequence`, which has read `ids`. An entry for the same ids is replaced."""
+        for entry in [entry for entry in self._entries if entry.ids == ids]:
+            self._drop(entry)
+        self._entries.append(Kept(ids, sequence))
+        while len(self._entries) > self._bound:
+            self._drop(self._entries[0])
+
+    def resume(self, prompt: tuple[int, ...]) -> Sequence | None:
+        """A fork of the longest kept sequence that `prompt` goes on from by at least one token."""
+        fits = [entry for entry in self._entries if len(entry.ids) < len(prompt) and _starts(prompt, entry.ids)]
+        if not fits:
+            return None
+        best = max(fits, key=lambda entry: len(entry.ids))
+        self._entries.remove(best)
+        self._entries.append(best)
+        return best.sequence.fork()
+
+    def clear(self) -> None:
+        """Release everything."""
+        while self._entries:
+            self._drop(self._entries[0])
+
+    def _drop(self, entry: Kept) -> None:
+        self._entries.remove(entry)
+        entry.sequence.release()
+
+
+def _starts(prompt: tuple[int, ...], ids: tuple[int, ...]) -> bool:
+    return prompt[: len(ids)] == ids

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+from engine_fakes import ask, engine_that_writes
+
+from ds4_backend.errors import RequestError
+from ds4_backend.types import End, Event, Progress, TextDelta
+
+
+def wait_until(condition: object) -> None:
+    """Poll until `condition()` holds; the test run's own limit ends it otherwise."""
+    while not condition():  # type: ignore[operator]
+        time.sleep(0.005)
+
+
+def without_chance(events: list[Event]) -> list[Event]:
+    return [event for event in events if not isinstance(event, End)]
+
+
+def test_the_async_twin_gives_the_same_events() -> None:
+    engine, _ = engine_that_writes("hmm</think>an answer")
+
+    async def read() -> list[Event]:
+        return [event async for event in engine.achat(ask("hi", thinking=True))]
+
+    events = asyncio.run(read())
+    fresh, _ = engine_that_writes("hmm</think>an answer")
+    assert without_chance(events) == without_chance(list(fresh.chat(ask("hi", thinking=True))))
+    assert isinstance(events[-1], End)
+
+
+def test_what_chat_refuses_the_async_twin_raises() -> None:
+    engine, _ = engine_that_writes("ok")
+
+    async def read() -> None:
+        async for _ in engine.achat(ask("hi", max_tokens=0)):
+            pass
+
+    with pytest.raises(RequestError, match="max_tokens is 0"):
+        asyncio.run(read())
+
+
+def test_the_loop_stays_free_while_the_model_works() -> None:
+    engine, model = engine_that_writes("ok")
+    go_on = threading.Event()
+    model.on_forward = lambda: go_on.wait() and None
+
+    async def read() -> str:
+        events = engine.achat(ask("hi"))
+        first = await anext(events)
+        assert isinstance(first, Progress)
+        await asyncio.sleep(0)  # the worker now blocks inside the model; this loop does not
+        go_on.set()
+        return "".join([event.text async for event in events if isinstance(event, TextDelta)])
+
+    assert asyncio.run(read()) == "ok"
+
+
+def test_closing_the_async_twin_cancels_the_work() -> None:
+    engine, _ = engine_that_writes("long " * 500)
+
+    async def read() -> None:
+        events = engine.achat(ask("hi"))
+        async for event in events:
+            if isinstance(event, TextDelta):
+                break
+        await events.aclose()
+
+    asyncio.run(read())
+    wait_until(lambda: not engine.status()["busy"])
+    assert max(engine.status()["kept_tokens"]) < 2000
+
+
+def test_cancelling_the_task_cancels_the_work() -> None:
+    engine, model = engine_that_writes("long " * 500)
+    begun = threading.Event()
+    model.on_forward = begun.set
+
+    async def read() -> None:
+        async for _ in engine.achat(ask("hi")):
+            pass
+
+    async def cancel() -> None:
+        task = asyncio.create_task(read())
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel())
+    wait_until(lambda: not engine.status()["busy"])
+
+
+def test_a_request_that_waits_its_turn_can_be_cancelled() -> None:
+    engine, _ = engine_that_writes("ok")
+    first = engine.chat(ask("hi"))
+    next(first)
+
+    async def read() -> None:
+        events = engine.achat(ask("ho"))
+        assert isinstance(await anext(events), Progress)
+        await events.aclose()
+
+    asyncio.run(read())
+    assert [type(event) for event in first][-1] is End
+    wait_until(lambda: not any(thread.name == "ds4-answer" for thread in threading.enumerate()))
+    assert not engine.status()["busy"]
