@@ -11,8 +11,8 @@ Complex = NDArray[np.complex64]
 
 def rms_scale(x: Float, epsilon: float) -> Float:
     """1 / sqrt(mean(x^2) + epsilon) over the last axis, kept as an axis of 1."""
-    mean = np.einsum("...i,...i->...", x, x) / np.float32(x.shape[-1])
-    return (1 / np.sqrt(mean + np.float32(epsilon)))[..., None]
+    mean = np.vecdot(x, x) / np.float32(x.shape[-1])
+    return np.reciprocal(np.sqrt(mean + np.float32(epsilon)))[..., None]
 
 
 def rms_norm(x: Float, weight: Float, epsilon: float) -> Float:
@@ -21,9 +21,8 @@ def rms_norm(x: Float, weight: Float, epsilon: float) -> Float:
 
 
 def sigmoid(x: Float) -> Float:
-    """1 / (1 + e^-x); an overflowing e^-x gives 0, as it should."""
-    with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-x))
+    """1 / (1 + e^-x); below -88, where e^-x overflows float32, it is 6e-39."""
+    return np.float32(1) / (1 + np.exp(np.minimum(-x, np.float32(88))))
 
 
 def rotation(radians: Float) -> Complex:

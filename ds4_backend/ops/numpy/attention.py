@@ -36,7 +36,7 @@ def decode(q: Float, window: Float, compressed: Compressed | None, sinks: Float)
     top = np.maximum(sinks, np.max([s.max(1) for s in scores if s.shape[1]], axis=0))[:, None]
     weights = [np.exp(s - top) for s in scores]
     total = np.exp(sinks[:, None] - top) + sum(w.sum(1, keepdims=True) for w in weights)
-    return sum(w @ rows for w, rows in zip(weights, parts, strict=True)) / total  # type: ignore[no-any-return]
+    return sum(w @ rows for w, rows in zip(weights, parts, strict=True)) / total
 
 
 def prefill(q: Float, window: Float, before: int, size: int, compressed: Compressed | None, sinks: Float) -> Float:

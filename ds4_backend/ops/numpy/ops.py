@@ -158,7 +158,8 @@ class NumpyOps(Ops):
     def head(self, streams: Float, wanted: NDArray[np.int32], head: Head) -> Float:
         streams = streams[wanted]
         gates = sigmoid(hyper.mixes(streams, head.fn, self.epsilon) * head.scale + head.base)
-        h = ((gates + np.float32(self.geometry.hyper_connection_epsilon))[:, None, :] @ streams)[:, 0]
+        gates += np.float32(self.geometry.hyper_connection_epsilon)
+        h = np.matmul(gates[:, None, :], streams)[:, 0]
         return linear(rms_norm(h, head.norm, self.epsilon), head.output)
 
     def to_host(self, array: Float) -> Float:

@@ -1,0 +1,93 @@
+"""Pages and slots: who owns them, when they are shared, copied and given back."""
+
+import numpy as np
+import pytest
+from random_model import random_ids, random_model
+
+from ds4_backend.errors import EngineError
+
+
+def advanced(model, tokens, seed=0):
+    sequence = model.new_sequence()
+    model.forward([(sequence, random_ids(tokens, seed=seed))])
+    return sequence
+
+
+def test_a_conversation_takes_a_page_per_128_tokens_and_gives_everything_back():
+    model = random_model()
+    sequence = advanced(model, 300)
+    assert (model.arena.pages_in_use, model.arena.slots_in_use) == (3, 1)
+    sequence.release()
+    sequence.release()
+    assert (model.arena.pages_in_use, model.arena.slots_in_use) == (0, 0)
+    assert sequence.released
+
+
+def test_pages_and_slots_are_used_again_before_the_pools_grow():
+    model = random_model()
+    advanced(model, 300).release()
+    held = model.state.nbytes
+    advanced(model, 300).release()
+    assert model.state.nbytes == held
+
+
+def test_a_fork_shares_full_pages_and_copies_the_open_one():
+    model = random_model()
+    first = advanced(model, 300)
+    twin = first.fork()
+    assert model.arena.pages_in_use == 4
+    first.release()
+    assert model.arena.pages_in_use == 3
+    twin.release()
+    assert model.arena.pages_in_use == 0
+
+
+def test_fork_and_original_go_their_own_ways():
+    model = random_model()
+    first = advanced(model, 200)
+    twin = first.fork()
+    left = [model.forward([(first, [t])])[0] for t in random_ids(70, seed=1)]
+    right = [model.forward([(twin, [t])])[0] for t in random_ids(70, seed=2)]
+    for seed, got in ((1, left), (2, right)):
+        alone = advanced(model, 200)
+        expected = [model.forward([(alone, [t])])[0] for t in random_ids(70, seed=seed)]
+        np.testing.assert_array_equal(np.array(got), np.array(expected))
+
+
+def test_a_released_conversation_refuses_to_go_on():
+    model = random_model()
+    sequence = advanced(model, 10)
+    sequence.release()
+    with pytest.raises(EngineError, match="released"):
+        model.forward([(sequence, [1])])
+
+
+def test_a_snapshot_loads_into_an_empty_conversation_only():
+    model = random_model()
+    sequence = advanced(model, 130)
+    with pytest.raises(EngineError, match="130 tokens"):
+        sequence.load(sequence.export())
+
+
+@pytest.mark.parametrize("length", [1, 3, 4, 5, 31, 32, 33, 127, 128, 129, 256, 300])
+def test_an_exported_state_continues_exactly_in_another_model(length):
+    here, there = random_model(), random_model()
+    blocker = advanced(there, 200, seed=5)  # so that pages and slots differ
+    first = advanced(here, length)
+    second = there.import_sequence(first.export())
+    blocker.release()
+    for count in (1, 1, 1, 1, 130, 1):  # every window closes once
+        ids = random_ids(count, seed=count)
+        np.testing.assert_array_equal(here.forward([(first, ids)]), there.forward([(second, ids)]))
+
+
+def test_an_aligned_export_holds_no_open_windows():
+    model = random_model()
+    snapshot = advanced(model, 256).export()
+    g = model.geometry
+    assert snapshot.pages["csa"].shape == (2, 2, 32, g.attention_key_length)
+    assert snapshot.pages["hca"].shape == (2, 2, 1, g.attention_key_length)
+    assert snapshot.tail["window"].shape == (6, 32, g.attention_key_length)
+    assert snapshot.tail["csa_lane"].shape == (2, 2, 4, 2 * g.attention_key_length)
+    assert snapshot.tail["hca_lane"].shape[2] == 0
+    assert "csa" not in snapshot.tail
