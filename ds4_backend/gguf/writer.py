@@ -79,6 +79,7 @@ class GGUFFile:
         self.path, self.layout = path, layout
         self.partial = path.with_name(path.name + ".partial")
         self.journal = path.with_name(path.name + ".partial.journal")
+        check_free_space(self.partial, layout.nbytes)
         self._stamp = hashlib.sha256(layout.header + origin.encode()).hexdigest()
         self._file: BinaryIO = open(self.partial, "r+b" if self.partial.exists() else "w+b")  # noqa: SIM115
         try:
@@ -88,7 +89,6 @@ class GGUFFile:
             self.restarted = self.restarted and not self.done
             if not self.done:
                 self._start()
-            check_free_space(self.partial, layout.nbytes)
             self._rewrite_journal()
             self._log = open(self.journal, "a", encoding="utf-8")  # noqa: SIM115
         except BaseException:
