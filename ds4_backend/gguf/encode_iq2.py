@@ -4,10 +4,10 @@ A super-block of 256 weights is 8 groups of 4 vectors of 8 weights. A vector is 
 with signs, of which an even number is negative, times step = unit·(0.5 + scale)/4, where unit is the super-block's f16
 and scale a 4-bit integer of the group. gguf-py's decoder is the definition, its grid is used.
 
-For magnitudes a of importance w, sum w·(a - step·g)^2 = const - 2·step·P + step^2·Q, where P = (w·a)·g and
-Q = w·g^2. P and Q for all vectors and grid rows are two matrix products, made once; every trial step is then one pass
-over them. Where an odd number of weights is negative one sign must be wrong: the search lets the one do so for which
-w·a is smallest, whose magnitude then counts as negative; once the grid row is known, the cheapest sign of all is taken.
+For magnitudes a of importance w, sum w·(a - step·g)^2 / step = const + step·w·g^2 - 2·(w·a)·g: for a trial step the
+cost of all grid rows is one product of [step·w, -2·w·a] with [g^2, g], and the least cost names the row. Where an odd
+number of weights is negative one sign must be wrong: the search lets the one do so for which w·a is smallest, whose
+magnitude then counts as negative; once the grid row is known, the cheapest sign of all is taken.
 
 This file does not know bytes, rows, or what the importance stands for. It expects |x| <= 1 and w > 0 of order one.
 """
@@ -41,11 +41,12 @@ class IQ2Blocks:
 
 @dataclass(frozen=True)
 class _Problem:
-    """Twice P, and Q, of every vector and grid row [V, 256], V = 32 B; scratch of that shape."""
+    """What is to be encoded: importance and signed, weighted magnitudes of every vector; and room to work in."""
 
-    twice_p: np.ndarray
-    q: np.ndarray
-    scratch: np.ndarray
+    w: np.ndarray  # [B, 32, 8]
+    signed: np.ndarray  # [B, 32, 8] w·a, negative where the sign will be wrong
+    factors: np.ndarray  # [B, 32, 16] step·w and -2·signed side by side
+    cost: np.ndarray  # [B, 32, 256]
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,10 @@ def encode_iq2_xxs(x: np.ndarray, w: np.ndarray, peak: np.ndarray) -> IQ2Blocks:
 
     x, w: float32 [B, 256], |x| <= 1, w > 0; peak: float32 [B] > 0, small enough that the unit fits f16.
     """
-    x, w = x.reshape(-1, LENGTH), w.reshape(-1, LENGTH)  # [V, 8]
+    x, w = (a.reshape(len(peak), GROUPS * VECTORS, LENGTH) for a in (x, w))  # [B, 32, 8]
     weighted = w * np.abs(x)
     problem = _problem(x, w, weighted)
-    unit, choice = _refine(problem, _free_steps(problem, x, w), peak)
+    unit, choice = _refine(problem, _free_steps(problem, x), peak)
     negative = _signs(x, weighted, choice.rows)
     return IQ2Blocks((unit * peak).astype(np.float16), choice.scales.astype(np.uint8), choice.rows, negative)
 
@@ -87,50 +88,51 @@ def grid() -> np.ndarray:
     return np.ascontiguousarray(IQ2_XXS.grid.reshape(256, LENGTH), np.float32)
 
 
-def _odd(x: np.ndarray) -> np.ndarray:
+@cache
+def _powers() -> np.ndarray:
+    """Squares of the grid rows above the rows themselves, one column a row: float32 [16, 256]."""
+    return np.ascontiguousarray(np.vstack([grid().T ** 2, grid().T]))
+
+
+def _odd(x: np.ndarray) -> tuple[np.ndarray, ...]:
     """Indices of the vectors with an odd number of negative weights."""
-    return np.flatnonzero((x < 0).sum(axis=1) & 1)
+    return np.nonzero((x < 0).sum(axis=2) & 1)
 
 
 def _problem(x: np.ndarray, w: np.ndarray, weighted: np.ndarray) -> _Problem:
-    odd, signed = _odd(x), 2 * weighted
-    signed[odd, weighted[odd].argmin(axis=1)] *= -1
-    twice_p = _block_products(signed, grid().T)
-    return _Problem(twice_p, _block_products(w, (grid() ** 2).T), np.empty_like(twice_p))
-
-
-def _block_products(vectors: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """vectors [V, 8] times table [8, 256], a super-block at a time.
-
-    So small a product runs on one thread and does not depend on what else is in the batch, to the last bit.
-    """
-    return (vectors.reshape(-1, GROUPS * VECTORS, LENGTH) @ table).reshape(len(vectors), -1)
+    odd, signed = _odd(x), weighted.copy()
+    signed[*odd, weighted[odd].argmin(axis=1)] *= -1
+    factors = np.concatenate([w, -2 * signed], axis=2)
+    return _Problem(w, signed, factors, np.empty((*w.shape[:2], len(grid())), np.float32))
 
 
 def _signs(x: np.ndarray, weighted: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Signs [B, 8, 4, 8]; where their number must be made even, the one changes that costs least."""
     odd, negative = _odd(x), x < 0
-    cheapest = (weighted[odd] * grid()[rows.reshape(-1)[odd]]).argmin(axis=1)
-    negative[odd, cheapest] ^= True
+    cheapest = (weighted[odd] * grid()[rows.reshape(x.shape[:2])[odd]]).argmin(axis=1)
+    negative[*odd, cheapest] ^= True
     return negative.reshape(*rows.shape, LENGTH)
 
 
 def _choose(problem: _Problem, step: np.ndarray, scales: np.ndarray) -> _Choice:
-    """The best grid row of every vector for its group's step."""
-    cost = np.multiply(problem.q, np.repeat(step.ravel(), VECTORS)[:, None], out=problem.scratch)
-    cost -= problem.twice_p  # [V, 256] the error over the step: the same order, one product less
-    rows = cost.argmin(axis=1)
-    vectors = np.arange(len(rows))
-    p, q = (table[vectors, rows].reshape(*step.shape, VECTORS) for table in (problem.twice_p, problem.q))
-    return _Choice(step, scales, rows.reshape(q.shape).astype(np.uint8), p.sum(axis=2) / 2, q.sum(axis=2))
+    """The best grid row of every vector for its group's step [B, 8].
+
+    The product is made a super-block at a time: so small a one runs on one thread, and its last bit does not depend on
+    what else is in the batch.
+    """
+    np.multiply(problem.w, np.repeat(step, VECTORS, axis=1)[..., None], out=problem.factors[..., :LENGTH])
+    rows = np.matmul(problem.factors, _powers(), out=problem.cost).argmin(axis=2)  # [B, 32]
+    chosen = grid()[rows].reshape(*step.shape, VECTORS * LENGTH)
+    p = np.einsum("bge,bge->bg", problem.signed.reshape(chosen.shape), chosen)
+    q = np.einsum("bge,bge->bg", problem.w.reshape(chosen.shape), chosen * chosen)
+    return _Choice(step, scales, rows.reshape(*step.shape, VECTORS).astype(np.uint8), p, q)
 
 
 def _better(a: _Choice, b: _Choice) -> _Choice:
     """The choice of smaller error, group by group; `a` where they are equal."""
     choose_b = b.error < a.error
     rows = np.where(choose_b[..., None], b.rows, a.rows)
-    rest = (np.where(choose_b, getattr(b, name), getattr(a, name)) for name in ("step", "scales", "p", "q"))
-    step, scales, p, q = rest
+    step, scales, p, q = (np.where(choose_b, getattr(b, f), getattr(a, f)) for f in ("step", "scales", "p", "q"))
     return _Choice(step, scales, rows, p, q)
 
 
@@ -138,9 +140,9 @@ def _best(choices: Iterable[_Choice]) -> _Choice:
     return reduce(_better, choices)
 
 
-def _free_steps(problem: _Problem, x: np.ndarray, w: np.ndarray) -> _Choice:
+def _free_steps(problem: _Problem, x: np.ndarray) -> _Choice:
     """The best choice when every group may have any step: trial steps, each then moved to its optimum p/q."""
-    energy, total = ((a.reshape(-1, GROUPS, VECTORS * LENGTH)).sum(axis=2) for a in (w * x * x, w))
+    energy, total = (a.reshape(len(x), GROUPS, -1).sum(axis=2) for a in (problem.w * x * x, problem.w))
     middle = np.sqrt(energy / total / np.mean(grid() ** 2))  # [B, 8]
     unused = np.zeros_like(middle)
     return _best(_at_optimum(_choose(problem, middle * np.float32(f), unused)) for f in TRIAL_STEPS)

@@ -162,24 +162,29 @@ def _descend(problem: _Problem, scale: np.ndarray, offset: np.ndarray) -> _Fit:
         q = _codes(problem, scale, offset)
         wq = problem.w * q
         sums = wq.sum(axis=0), _dot(wq, q), _dot(wq, problem.x)
-        scale, offset = _least_squares(problem, scale, offset, *sums)
+        scale, offset = _least_squares(problem, offset, *sums)
     sum_wq, sum_wqq, sum_wqx = sums
     error = scale * (scale * sum_wqq - 2 * sum_wqx) + offset * (2 * problem.sum_wx + offset * problem.sum_w)
     return _Fit(scale, offset, sum_wq, sum_wqq, error - 2 * scale * offset * sum_wq)
 
 
 def _least_squares(
-    problem: _Problem, scale: np.ndarray, offset: np.ndarray, wq: np.ndarray, wqq: np.ndarray, wqx: np.ndarray
+    problem: _Problem, offset: np.ndarray, wq: np.ndarray, wqq: np.ndarray, wqx: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Minimise sum w·(scale·q - offset - x)^2 over scale, offset >= 0; unchanged where all codes of a group agree."""
+    """Minimise sum w·(scale·q - offset - x)^2 over scale >= 0 and offset >= 0.
+
+    Where all codes of a group agree the two are not determined: then the offset stays and the scale follows, or, if the
+    codes are 0 and the scale is of no use, the offset is the best one.
+    """
     det = problem.sum_w * wqq - wq * wq
     solvable = det > 1e-6 * problem.sum_w * wqq
     det = np.where(solvable, det, 1)
     free_offset = (wq * wqx - wqq * problem.sum_wx) / det
     free_scale = (problem.sum_w * wqx - wq * problem.sum_wx) / det
-    best_scale = np.where(free_offset < 0, _over(wqx, wqq), free_scale)  # a negative offset is held at 0
-    scale = np.maximum(np.where(solvable, best_scale, scale), 0)
-    return scale, np.where(solvable, np.maximum(free_offset, 0), offset)
+    free_offset = np.where(solvable, free_offset, np.where(wqq > 0, offset, -problem.sum_wx / problem.sum_w))
+    bound_offset = np.maximum(free_offset, 0)
+    bound_scale = np.maximum(_over(wqx + bound_offset * wq, wqq), 0)
+    return np.where(solvable & (free_offset >= 0), np.maximum(free_scale, 0), bound_scale), bound_offset
 
 
 def _start_state(problem: _Problem, fit: _Fit) -> _State:
