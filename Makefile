@@ -1,0 +1,63 @@
+# demo, test, lint, bench, docs: the five words to learn. Each sets up what it needs in .venv, inside the tree.
+# Written for GNU make 3.81 (macOS) and a POSIX sh.
+
+SHELL = /bin/sh
+PY = .venv/bin/python
+PROMPT = What's 12 plus 30?
+ARGS =
+CHECK =
+
+# pytest ends with 5 where ARGS picks no test of this half.
+NONE_IS_FINE = $(if $(ARGS),|| [ $$? -eq 5 ])
+
+# Taken as typed: a dollar sign or a quote in a prompt is no business of make's or the shell's.
+export DS4_PROMPT := $(value PROMPT)
+export PYTHON
+
+.PHONY: help demo test test-fast test-slow lint bench docs clean
+
+help:
+	@echo 'make demo    answer a prompt with the embedded model: make demo PROMPT="What is 3 times 12?"'
+	@echo 'make test    all tests, the fast ones first (make test-fast: only those); ARGS="-k name" picks some'
+	@echo 'make lint    ruff and mypy'
+	@echo 'make bench   speed of the embedded model on this machine'
+	@echo 'make docs    write the generated parts of docs/ again; CHECK=1 fails where they differ'
+
+# One stamp for each set of extras; a changed pyproject.toml installs again.
+.venv/.demo: pyproject.toml tools/setup.sh
+	@tools/setup.sh llm
+	@touch $@
+
+.venv/.test: pyproject.toml tools/setup.sh
+	@tools/setup.sh test
+	@touch $@
+
+.venv/.lint: pyproject.toml tools/setup.sh
+	@tools/setup.sh test,lint
+	@touch $@
+
+# Its own llm folder, and no other plugin: the user's llm stays as it is.
+demo: .venv/.demo
+	@LLM_USER_PATH="$(CURDIR)/.venv/llm" LLM_LOAD_PLUGINS=ds4-backend \
+		.venv/bin/llm -m ds4-tiny -o temperature 0 "$$DS4_PROMPT"
+
+test: test-fast test-slow
+
+test-fast: .venv/.test
+	$(PY) -m pytest -q -m "not slow" $(ARGS) $(NONE_IS_FINE)
+
+test-slow: .venv/.test
+	$(PY) -m pytest -q -m slow $(ARGS) $(NONE_IS_FINE)
+
+lint: .venv/.lint
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+bench: .venv/.demo
+	$(PY) benchmarks/run.py $(ARGS)
+
+docs: .venv/.demo
+	$(PY) tools/docs.py $(if $(CHECK),--check)
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
