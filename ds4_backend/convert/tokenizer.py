@@ -13,22 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from ds4_backend.errors import ConversionError
-
-NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
-"""GGUF's token types."""
-
-PATTERNS = (
-    r"\p{N}{1,3}",
-    r"[一-龥぀-ゟ゠-ヿ]+",
-    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
-    r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+from ds4_backend.tokenizer import (
+    ASSISTANT,
+    BOS,
+    CONTROL,
+    DSML,
+    EOS,
+    NORMAL,
+    SPLITS,
+    THINK,
+    THINK_END,
+    USER,
+    USER_DEFINED,
 )
-"""DeepSeek's three splits, in order; then bytes are mapped to letters."""
 
-_SPECIALS = (
-    "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>", "<｜User｜>", "<｜Assistant｜>",
-    "<think>", "</think>", "｜DSML｜",
-)  # fmt: skip
+UNUSED = 5
+"""GGUF's token type of an id that stands for nothing."""
+
+_SPECIALS = (BOS, EOS, "<｜▁pad▁｜>", USER, ASSISTANT, THINK, THINK_END, DSML)
 SMALLEST_FALLBACK = len(_SPECIALS) + 256 + 1
 """Ids that the stand-in vocabulary needs: special tokens, bytes, and the result of one merge."""
 
@@ -90,7 +92,7 @@ def _check_kind(tokenizer: Any) -> None:
         raise ConversionError("tokenizer.json lists no merges")
     steps = (tokenizer.get("pre_tokenizer") or {}).get("pretokenizers") or []
     found = [_plain(step["pattern"].get("Regex", "")) for step in steps if step.get("type") == "Split"]
-    if found != [_plain(pattern) for pattern in PATTERNS] or not any(s.get("type") == "ByteLevel" for s in steps):
+    if found != [_plain(pattern) for pattern in SPLITS] or not any(s.get("type") == "ByteLevel" for s in steps):
         raise ConversionError(
             "tokenizer.json splits text in another way than DeepSeek's three patterns and bytes; "
             "GGUF can only name that way (joyai-llm), so the model would read text wrongly"

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from ds4_backend.convert.tokenizer import PATTERNS, SMALLEST_FALLBACK, byte_letters, tokenizer_metadata
+from ds4_backend.convert.tokenizer import SMALLEST_FALLBACK, byte_letters, tokenizer_metadata
 from ds4_backend.errors import ConversionError
+from ds4_backend.tokenizer import SPLITS, Tokenizer
 
 
 def small_tokenizer(**changes):
     letters = byte_letters()
     vocab = {letter: i + 2 for i, letter in enumerate(letters)} | {"he": 258, "Ġhe": 259}
-    splits = [{"type": "Split", "pattern": {"Regex": p}, "behavior": "Isolated"} for p in PATTERNS]
+    splits = [{"type": "Split", "pattern": {"Regex": p}, "behavior": "Isolated"} for p in SPLITS]
     return {
         "added_tokens": [
             {"id": 0, "content": "<｜begin▁of▁sentence｜>", "special": True},
@@ -107,6 +108,9 @@ def test_without_a_tokenizer_a_stand_in_that_holds_every_byte_is_written(tmp_pat
     left, right = keys["tokenizer.ggml.merges"][0].split(" ")
     assert {left, right, left + right} <= set(tokens)
     assert "stand-in" in notes[0]
+    tokenizer = Tokenizer.from_gguf(keys)
+    ids = tokenizer.encode("Any text: 毕老师 \n", control=False)
+    assert tokenizer.decode(ids) == "Any text: 毕老师 \n"
 
 
 def test_a_vocabulary_too_small_for_the_stand_in_gets_no_tokenizer(tmp_path):
