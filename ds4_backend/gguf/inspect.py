@@ -125,9 +125,9 @@ def _file_lines(description: dict[str, Any]) -> list[str]:
     return [
         *(_printable(path) for path in description["paths"]),
         f"GGUF version {description['version']}, {_size(description['bytes'])}, "
-        f"{totals['tensors']:,} tensors, {totals['values']:,} values",
+        f"{_tensors(totals['tensors'])}, {totals['values']:,} values in {_size(totals['bytes'])}",
         f"header: {header['bytes']:,} bytes, sha256 {header['sha256']}",
-        *(f"{name:<8} {n['tensors']:>6,} tensors {_size(n['bytes']):>12}" for name, n in types),
+        *(f"{name:<8} {_tensors(n['tensors']):>13} {_size(n['bytes']):>12}" for name, n in types),
     ]
 
 
@@ -160,7 +160,7 @@ def _tensor_lines(description: dict[str, Any]) -> list[str]:
     lines: list[str] = []
     for group, sums in description["groups"].items():
         members = [t for t in description["tensors"] if t["group"] == group]
-        lines += ["", f"{group}: {sums['tensors']:,} tensors, {_size(sums['bytes'])}"]
+        lines += ["", f"{group}: {_tensors(sums['tensors'])}, {_size(sums['bytes'])}"]
         lines += _table(_alike(members))
     return lines
 
@@ -200,6 +200,10 @@ def _ranges(numbers: Iterable[int]) -> str:
         else:
             runs.append([n])
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def _tensors(n: int) -> str:
+    return f"{n:,} tensor{'' if n == 1 else 's'}"
 
 
 def _size(nbytes: int) -> str:

@@ -26,15 +26,14 @@ def _weights(seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def _write(path: Path, *, split_after: int = 0, tokens: int = 100) -> dict[str, np.ndarray]:
-    writer = gguf.GGUFWriter(path, "deepseek4", split_max_tensors=split_after)
+def _write(path: Path, *, split_after: int = 0, small_first: bool = False) -> None:
+    writer = gguf.GGUFWriter(path, "deepseek4", split_max_tensors=split_after, small_first_shard=small_first)
     writer.add_uint32("deepseek4.block_count", 2)
     writer.add_array("deepseek4.attention.compress_ratios", [0, 4, 128])
     writer.add_float32("deepseek4.rope.freq_base", 10000.0)
     writer.add_bool("ds4.cache_simulation", False)
-    writer.add_token_list([f"Ġ毕{i}" for i in range(tokens)])
-    weights = _weights()
-    for name, values in weights.items():
+    writer.add_token_list([f"Ġ毕{i}" for i in range(100)])
+    for name, values in _weights().items():
         if name == "output.weight":
             writer.add_tensor(name, gguf.quants.quantize(values, Q8_0), raw_dtype=Q8_0)
         else:
@@ -43,7 +42,6 @@ def _write(path: Path, *, split_after: int = 0, tokens: int = 100) -> dict[str, 
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return weights
 
 
 Q8_0 = gguf.GGMLQuantizationType.Q8_0
@@ -206,6 +204,14 @@ def test_any_part_opens_all(parts: list[Path]) -> None:
             assert file.nbytes == sum(p.stat().st_size for p in parts)
             for name in ("token_embd.weight", "blk.0.ffn_up_exps.weight"):
                 assert np.array_equal(file.tensors[name].array(), weights[name])
+
+
+def test_a_first_part_may_hold_metadata_alone(tmp_path: Path) -> None:
+    _write(tmp_path / "tiny.gguf", split_after=2, small_first=True)
+    with open_gguf(tmp_path / "tiny-00002-of-00004.gguf") as file:
+        assert not file.parts[0].header.tensors
+        assert list(file.tensors) == list(_weights())
+        assert file.metadata["deepseek4.block_count"] == 2
 
 
 def test_missing_parts_are_named(parts: list[Path]) -> None:
