@@ -107,7 +107,7 @@ class Tokenizer:
         vocabulary = self._vocabulary
         if text in vocabulary.added:
             return vocabulary.ids[text]
-        id = vocabulary.ids.get("".join(_BYTE_TO_LETTER[byte] for byte in text.encode()))
+        id = vocabulary.ids.get("".join(BYTE_TO_LETTER[byte] for byte in text.encode()))
         if id is None or vocabulary.tokens[id] in vocabulary.added:
             raise RequestError(f"{text!r} is not one token of this model's vocabulary of {self.vocab_size}")
         return id
@@ -127,7 +127,7 @@ class Tokenizer:
             raise RequestError(f"token id {id} is outside the vocabulary of {self.vocab_size} tokens")
         token = self._vocabulary.tokens[id]
         normal = self._vocabulary.types[id] == NORMAL
-        value = bytes(map(_LETTER_TO_BYTE.__getitem__, token)) if normal else token.encode()
+        value = bytes(map(LETTER_TO_BYTE.__getitem__, token)) if normal else token.encode()
         self._bytes[id] = value
         return value
 
@@ -209,9 +209,9 @@ class Vocabulary:
         if lacking := [token for token in REQUIRED if token not in self.added]:
             raise FileError(f"the vocabulary has no special token {lacking[0]!r}: this is not a DeepSeek V4 tokenizer")
         normal = {token for token, kind in zip(self.tokens, self.types, strict=True) if kind == NORMAL}
-        if lacking := [letter for letter in _LETTER_TO_BYTE if letter not in normal]:
-            raise FileError(f"the vocabulary has no token for the byte {_LETTER_TO_BYTE[lacking[0]]:#04x}")
-        if foreign := set("".join(normal)) - _LETTER_TO_BYTE.keys():
+        if lacking := [letter for letter in LETTER_TO_BYTE if letter not in normal]:
+            raise FileError(f"the vocabulary has no token for the byte {LETTER_TO_BYTE[lacking[0]]:#04x}")
+        if foreign := set("".join(normal)) - LETTER_TO_BYTE.keys():
             token = next(token for token in normal if foreign & set(token))
             raise FileError(f"the normal token {token!r} is not written in GPT-2's byte letters")
         made = {left + right for left, right in self.merges}
@@ -264,5 +264,5 @@ def _byte_letters() -> dict[int, str]:
     return letters | {byte: chr(0x100 + index) for index, byte in enumerate(others)}
 
 
-_BYTE_TO_LETTER = _byte_letters()
-_LETTER_TO_BYTE = {letter: byte for byte, letter in _BYTE_TO_LETTER.items()}
+BYTE_TO_LETTER = _byte_letters()
+LETTER_TO_BYTE = {letter: byte for byte, letter in BYTE_TO_LETTER.items()}

@@ -135,7 +135,7 @@ def _check_message(number: int, message: Message, last: bool) -> None:
         _check_name(f"the call in message {number}", call.name)
         for key in _argument_names(call.arguments):
             if '"' in key:
-                raise RequestError(f"message {number}: {call.name!r} has an argument named {key!r}, which holds a quote")
+                raise RequestError(f"message {number} has an argument named {key!r}, with a double quote")
 
 
 def _check_name(what: str, name: str) -> None:

@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
-from ds4_backend.tokenizer import _BYTE_TO_LETTER, REQUIRED, Tokenizer
+from ds4_backend.tokenizer import BYTE_TO_LETTER, REQUIRED, Tokenizer
 
-MERGES = ["Ċ Ċ", "ĊĊ <", "Ċ <", "< /", "t o", "to o", "too l", "\" >", "\"> Ċ", "> Ċ", "e l", "h i", "ð Ł", "Ġ <", "{ \"", "ï ½"]
+MERGES = [
+    "Ċ Ċ", "ĊĊ <", "Ċ <", "< /", "t o", "to o", "too l", '" >', '"> Ċ', "> Ċ", "e l", "h i", "ð Ł", "Ġ <", '{ "', "ï ½",
+]  # fmt: skip
 EXTRA = ["<｜latest_reminder｜>", "<｜action｜>"]
 
 
 def small_metadata() -> dict[str, Any]:
-    letters = list(_BYTE_TO_LETTER.values())
+    letters = list(BYTE_TO_LETTER.values())
     made = [merge.replace(" ", "") for merge in MERGES]
     special = [*REQUIRED, *EXTRA]
     return {

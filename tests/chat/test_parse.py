@@ -186,7 +186,7 @@ def test_a_json_argument_waits_until_it_is_closed(tokenizer: Tokenizer) -> None:
     assert tail == [ToolCallDelta(0, '{"x": [1, 2]')]
 
 
-@pytest.mark.parametrize("bad", ["[1,", "NaN", "", "'a'", "[" * 100_000, "1e", "nul"])
+@pytest.mark.parametrize("bad", ["[1,", "NaN", "", "'a'", "[" * 20_000, "1e", "nul"])
 def test_an_argument_that_is_not_json_becomes_a_json_string(tokenizer: Tokenizer, bad: str) -> None:
     parser, _ = read(tokenizer, block(call("f", other("x", bad))))
     assert json.loads(parser.calls[0].arguments) == {"x": bad}
@@ -210,6 +210,33 @@ def test_call_ids_hold_128_random_bits() -> None:
     one, another = new_call_id(), new_call_id()
     assert one != another and one.startswith("call_") and len(one) == len("call_") + 32
     int(one.removeprefix("call_"), 16)
+
+
+def test_calls_are_read_as_the_vendors_own_parser_reads_them(tokenizer: Tokenizer) -> None:
+    first = call("get_weather", string("city", "Ro\nme \"x\""), other("opts", '{"units": ["C", 1.5, null]}'))
+    text = f"Let me look.\n\n{block(first, call('get_weather'), call('get_weather', string('city', '')))}"
+    ours, _ = read(tokenizer, text)
+    assert [json.loads(call.arguments) for call in ours.calls] == vendor_arguments(text)
+
+
+def vendor_arguments(text: str) -> list[Any]:
+    import deepseek_recipe as recipe
+
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
+    body = {"model": "DeepSeek-V4-Pro", "messages": [{"role": "user", "content": "q"}], "tools": [tool]}
+    body["thinking"] = {"type": "disabled"}
+    request = recipe.ChatCompletionRequest(body).convert(recipe.ConversionOptions())
+    generator = recipe.ChatCompletionRequest.chunk_generator(request, "id", "m")
+    reader = recipe.StreamProcessor(generator, request.parsing_options)
+    end = recipe.InferenceChunk.finish(recipe.InferenceFinishReason.Stop)
+    sent = [recipe.InferenceChunk.ready(), recipe.InferenceChunk.text(text, 1), end]
+    chunks = [json.loads(chunk.to_json()) for item in sent for chunk in reader.push(item)]
+    arguments: dict[int, str] = {}
+    for chunk in chunks:
+        for choice in chunk["choices"]:
+            for call in choice["delta"].get("tool_calls") or ():
+                arguments[call["index"]] = arguments.get(call["index"], "") + call["function"].get("arguments", "")
+    return [json.loads(text) for text in arguments.values()]
 
 
 # Markup that is not well formed: nothing is lost
@@ -308,7 +335,7 @@ def test_an_empty_stop_string_is_refused(tokenizer: Tokenizer) -> None:
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 SPICE = st.sampled_from(
-    [*REQUIRED, "<", "</", "\r\n", "\n\n", " ", '"', "&lt;", "</tool_result>", "👩‍🚀", "語", CALLS_OPEN, CALLS_CLOSE, "\\"]
+    [*REQUIRED, "<", "</", "\r\n", "\n\n", " ", '"', "&lt;/tool_result>", "👩‍🚀", "語", "\\", f"</{DSML}parameter>"]
 )
 WORDS = st.lists(TEXT | SPICE, max_size=5).map("".join)
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters='"'), min_size=1, max_size=8)
@@ -323,7 +350,7 @@ TURNS = st.tuples(WORDS, WORDS, st.lists(st.tuples(NAMES, ARGUMENTS), max_size=3
 
 
 def sampled_ids(tokenizer: Tokenizer, turn: Message) -> list[int]:
-    """The ids that the prompt of the next turn holds for `turn`, from after `<｜Assistant｜>` to the end of sentence."""
+    """The ids that a later prompt holds for `turn`, from after `<｜Assistant｜>` to the end of sentence."""
     answers = [Message("tool", "r", tool_call_id=call.id) for call in turn.tool_calls]
     request = Request((Message("user", "Q"), turn, *answers, Message("user", "Q2")))
     segments = list(render(request, "0731").segments)
@@ -381,16 +408,15 @@ def test_nothing_the_model_wrote_is_lost(tokenizer: Tokenizer, text: str) -> Non
     """Every letter of the input that is not a tag of a call that was read is in some event."""
     parser = Parser(tokenizer, thinking=False, new_id=counting_ids())
     events: list[Event] = []
-    consumed = 0
-    ids = tokenizer.encode(text, control=True)
-    for consumed, id in enumerate(ids, 1):
-        events += parser.push(id)
-        if parser.done:
-            break
+    read: list[int] = []
+    for id in tokenizer.encode(text, control=True):
+        if not parser.done:
+            events += parser.push(id)
+            read.append(id)
     events = merged(events + parser.finish())
     shown = "".join(getattr(event, "text", "") for event in events)
     for word in ("語🙂", "word", "STOP"):
-        assert shown.count(word) == tokenizer.decode(ids[:consumed]).count(word)
+        assert shown.count(word) == tokenizer.decode(read).count(word)
 
 
 def recut(tokenizer: Tokenizer, ids: list[int], choice: random.Random) -> list[int]:

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ds4_backend.chat.openai import messages_from_openai, request_from_openai, tools_from_openai
+from ds4_backend.errors import RequestError, UnsupportedContent
+from ds4_backend.types import Message, Tool, ToolCall
+
+
+def one(**fields: Any) -> Message:
+    (message,) = messages_from_openai([fields])
+    return message
+
+
+def test_roles_are_mapped() -> None:
+    assert one(role="developer", content="d") == Message("system", "d")
+    assert one(role="function", name="f", content="r") == Message("tool", "r", tool_call_id="f")
+    assert one(role="tool", tool_call_id="c", content="r") == Message("tool", "r", tool_call_id="c")
+
+
+def test_content_may_be_a_string_nothing_or_text_parts() -> None:
+    assert one(role="user", content=None).content == one(role="user").content == ""
+    parts = [{"type": "text", "text": "a"}, {"type": "input_text", "text": "b"}, "c"]
+    assert one(role="user", content=parts).content == "a\n\nb\n\nc"
+
+
+@pytest.mark.parametrize("kind", ["image_url", "input_audio", "file", "refusal"])
+def test_a_part_that_is_not_text_is_refused_by_name(kind: str) -> None:
+    content = [{"type": "text", "text": "see"}, {"type": kind}]
+    with pytest.raises(UnsupportedContent, match=f"message 2, part 2 is of type '{kind}'"):
+        messages_from_openai([{"role": "user", "content": "x"}, {"role": "user", "content": content}])
+
+
+def test_reasoning_is_read_under_both_names() -> None:
+    assert one(role="assistant", content="a", reasoning_content="r").reasoning == "r"
+    assert one(role="assistant", content="a", reasoning="r").reasoning == "r"
+    assert one(role="assistant", content="a").reasoning is None
+
+
+def test_arguments_may_be_text_or_parsed() -> None:
+    def call(arguments: Any) -> dict[str, Any]:
+        return {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
+
+    message = one(role="assistant", tool_calls=[call('{"a":1}'), call({"a": "é"}), call(None)])
+    assert [c.arguments for c in message.tool_calls] == ['{"a":1}', '{"a": "é"}', "{}"]
+
+
+def test_the_old_function_call_form_is_read() -> None:
+    call, result = messages_from_openai(
+        [
+            {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+            {"role": "function", "name": "f", "content": "r"},
+        ]
+    )
+    assert call.tool_calls == (ToolCall("f", "f", "{}"),) and result.tool_call_id == call.tool_calls[0].id
+
+
+@pytest.mark.parametrize("flag", ["prefix", "wo_eos"])
+def test_a_prefix_is_marked(flag: str) -> None:
+    assert one(role="assistant", content="a", **{flag: True}).prefix
+
+
+def test_tools_are_read_in_both_forms_and_from_a_system_message() -> None:
+    inner = {"name": "f", "description": "d", "parameters": {"type": "object"}}
+    expected = Tool("f", "d", {"type": "object"})
+    assert tools_from_openai([{"type": "function", "function": inner}, inner]) == (expected, expected)
+    request = request_from_openai([{"role": "system", "content": "s", "tools": [inner]}], effort="low")
+    assert request.tools == (expected,) and request.effort == "low"
+
+
+@pytest.mark.parametrize(
+    ("message", "problem"),
+    [
+        ("hi", "not an object"),
+        ({"content": "x"}, "role None"),
+        ({"role": "user", "content": 3}, "not a list"),
+        ({"role": "user", "content": [{"type": "text"}]}, "has no text"),
+        ({"role": "assistant", "reasoning": 3}, "reasoning is not a string"),
+        ({"role": "assistant", "tool_calls": {}}, "tool_calls is not a list"),
+        ({"role": "assistant", "tool_calls": ["f"]}, "call 1 is not a function call"),
+        ({"role": "assistant", "tool_calls": [{"function": {}}]}, "no function name"),
+    ],
+)
+def test_a_message_in_another_form_is_refused_by_its_place(message: Any, problem: str) -> None:
+    with pytest.raises(RequestError, match=rf"message 1.*{problem}"):
+        messages_from_openai([message])
+
+
+@pytest.mark.parametrize("tool", [3, {"type": "web_search"}, {"function": {}}, {"name": "f", "parameters": [1]}])
+def test_a_tool_in_another_form_is_refused_by_its_place(tool: Any) -> None:
+    with pytest.raises(RequestError, match="tool 1"):
+        tools_from_openai([tool])
