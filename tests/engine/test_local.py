@@ -274,8 +274,8 @@ def test_a_second_request_waits_for_the_first_and_shows_that_it_is_alive() -> No
 
 def test_requests_from_many_threads_are_answered_one_after_another() -> None:
     engine, model = engine_that_writes(lambda prompt: "is " + prompt.split("number ")[1][0])
-    turns: list[int] = []
-    model.on_forward = lambda: turns.append(threading.get_ident())
+    turns: list[str] = []
+    model.on_forward = lambda: turns.append(threading.current_thread().name)
     answers: dict[int, str] = {}
 
     def work(number: int) -> None:

@@ -1,0 +1,35 @@
+"""The options of `llm -m ds4-... -o name value`, with their ranges and help."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import llm
+from pydantic import Field
+
+from ds4_backend.engine.defaults import RANGES
+from ds4_backend.types import Sampling
+
+
+def _ranged(name: str, help: str) -> Any:
+    low, high, note = RANGES[name]
+    return Field(default=None, ge=low, le=high, description=f"{help}; {low:g} to {high:g}, {note}")
+
+
+class Options(llm.Model.Options):
+    """What a user may set; whatever is left out is the model's own default."""
+
+    temperature: float | None = _ranged("temperature", "How freely the next token is drawn")
+    top_p: float | None = _ranged("top_p", "Draw from the likeliest tokens that together have this probability")
+    top_k: int | None = _ranged("top_k", "Draw from this many of the likeliest tokens")
+    min_p: float | None = _ranged("min_p", "Drop tokens less likely than this share of the likeliest one")
+    seed: int | None = _ranged("seed", "Seed of the draws")
+    max_tokens: int | None = Field(default=None, ge=1, description="Most tokens to generate, thinking included")
+    thinking: bool | None = Field(default=None, description="Think before answering; on unless set to false")
+    effort: Literal["low", "high", "max"] | None = Field(
+        default=None, description="How thoroughly to think: low, high or max"
+    )
+
+    def sampling(self) -> Sampling:
+        """The options that say how a token is drawn."""
+        return Sampling(self.temperature, self.top_p, self.top_k, self.min_p, self.seed)

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import llm_ds4
+import pytest
+from click.testing import CliRunner, Result
+from llm.plugins import pm
+
+# Under the name of its entry point, so that an installed copy is not loaded beside it; and before llm.cli is imported,
+# which asks for commands at once.
+if pm.get_plugin("ds4") is None:
+    pm.register(llm_ds4, name="ds4")
+
+
+@pytest.fixture(autouse=True)
+def llm_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty llm home and no settings of the user's."""
+    home = tmp_path / "llm"
+    monkeypatch.setenv("LLM_USER_PATH", str(home))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    for name in ("DS4_BACKEND_CONFIG", "DS4_BACKEND_MODELS_DIR", "DS4_BACKEND_OPS"):
+        monkeypatch.delenv(name, raising=False)
+    return home
+
+
+@pytest.fixture
+def run() -> Callable[..., Result]:
+    """Runs the llm command line in this process."""
+    from llm.cli import cli
+
+    def invoke(*arguments: str, input: str | None = None) -> Result:
+        return CliRunner().invoke(cli, list(arguments), input=input)
+
+    return invoke
