@@ -4,7 +4,7 @@ F32, F16, BF16, Q8_0 and MXFP4 are encoded by gguf-py. It has no encoder for Q2_
 for here, for the least importance-weighted squared error (`encode_k`, `encode_iq2`). This file checks the input and
 feeds rows in batches to the encoders; it does not know files, tensor names or recipes, nor how a search works.
 
-Memory: beside the result, about 3 MB (MXFP4: 9 MB) for each of at most 8 threads, however large the input is. Rows are
+Memory: beside the result, about 4 MB (MXFP4: 9 MB) for each of at most 8 threads, however large the input is. Rows are
 read and widened to float32 a batch at a time, so a memory-mapped float16 array never lies in memory as a whole.
 """
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ds4_backend.errors import ConversionError
-from ds4_backend.gguf import encode_iq2, encode_k, pack
+from ds4_backend.gguf import encode_iq2, encode_k, k_blocks, pack
 from ds4_backend.gguf.formats import FORMATS, Format
 
 BATCH_VALUES = 65_536  # values that a thread takes at a time (one row at least)
@@ -34,13 +34,13 @@ class _Search:
     """An encoder of our own: x, w [B, 256] and peak [B] to uint8 [B, block_bytes]."""
 
     encode: BlockEncoder
-    batch_blocks: int  # super-blocks at a time; their tables fit a core's second-level cache
+    batch_blocks: int  # super-blocks at a time; their arrays stay within a few MB
 
 
 _SEARCHES = {
-    "Q2_K": _Search(lambda x, w, peak: pack.pack_q2_k(encode_k.encode_k(x, w, peak, encode_k.Q2_K)), 256),
-    "Q4_K": _Search(lambda x, w, peak: pack.pack_q4_k(encode_k.encode_k(x, w, peak, encode_k.Q4_K)), 256),
-    "IQ2_XXS": _Search(lambda x, w, peak: pack.pack_iq2_xxs(encode_iq2.encode_iq2_xxs(x, w, peak)), 32),
+    "Q2_K": _Search(lambda x, w, peak: pack.pack_q2_k(encode_k.encode_k(x, w, peak, k_blocks.Q2_K)), 256),
+    "Q4_K": _Search(lambda x, w, peak: pack.pack_q4_k(encode_k.encode_k(x, w, peak, k_blocks.Q4_K)), 256),
+    "IQ2_XXS": _Search(lambda x, w, peak: pack.pack_iq2_xxs(encode_iq2.encode_iq2_xxs(x, w, peak)), 64),
 }
 """Encoders that weigh errors by importance."""
 

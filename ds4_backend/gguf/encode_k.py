@@ -1,16 +1,12 @@
 """The search behind Q2_K and Q4_K: which units, scales, offsets and codes come nearest to 256 given weights.
 
-A super-block of 256 weights is cut into groups. In a group x ~ unit·scale·code - offset_unit·offset: the two units
-are f16 values of the super-block (`d` and `dmin` in the files' own terms), scale and offset are small integers of the
-group, and code is a small integer of each weight. gguf-py's decoders are the definition.
-
-The search minimises sum w·(x - decoded)^2 in three steps. First every group alone gets a real-valued scale and offset:
-from several starting ranges, nearest codes and weighted least squares take turns. Then the units are chosen for which
+It minimises sum w·(x - decoded)^2 in three steps. First every group alone gets a real-valued scale and offset: from
+several starting ranges, nearest codes and weighted least squares take turns. Then the units are chosen for which
 integer scales and offsets come nearest to these. Last, the integers move to their best neighbours with the codes
 recomputed, and the units are solved for again, in turns; the best state seen is kept.
 
-Arrays are [length, groups, blocks], so that sums over a group or a super-block run along memory. This file does not
-know bytes, rows, or what the importance stands for. It expects |x| <= 1 and w > 0 of order one, in float32.
+`k_blocks` says what these things are and how arrays lie. This file does not know bytes, rows, or what the importance
+stands for. It expects |x| <= 1 and w > 0 of order one, in float32.
 """
 
 from __future__ import annotations
@@ -23,53 +19,12 @@ from typing import TypeVar
 import numpy as np
 
 from ds4_backend.gguf.half import round_units
+from ds4_backend.gguf.k_blocks import KBlocks, KShape, Problem, dot, group_errors, make_problem, nearest_codes, over
 
 ROUNDS = 2  # times the units are solved for anew; a third gains less than 0.1 % of the error
 DESCENTS = 2  # turns of codes and least squares from each starting range
 UNIT_CANDIDATES = 24
 NEIGHBOURS = tuple((i, j) for i in (0, -1, 1) for j in (0, -1, 1))  # steps of (scale, offset); staying comes first
-
-
-@dataclass(frozen=True)
-class KShape:
-    """How a K format cuts 256 weights, and how large its integers get.
-
-    `shrinks` are the factors by which a group's lowest and highest weight are pulled in to get the starting ranges:
-    with 4 codes much is gained by clipping the tails, with 16 little.
-    """
-
-    groups: int
-    length: int
-    top_code: int
-    top_scale: int
-    shrinks: tuple[float, ...]
-
-
-Q2_K = KShape(groups=16, length=16, top_code=3, top_scale=15, shrinks=(1.0, 0.85, 0.7, 0.55))
-Q4_K = KShape(groups=8, length=32, top_code=15, top_scale=63, shrinks=(1.02, 0.96, 0.9, 0.8))
-
-
-@dataclass(frozen=True)
-class KBlocks:
-    """Encoded super-blocks, not yet packed."""
-
-    unit: np.ndarray  # [B] float16
-    offset_unit: np.ndarray  # [B] float16
-    scales: np.ndarray  # [B, G] uint8, 0..top_scale
-    offsets: np.ndarray  # [B, G] uint8, 0..top_scale
-    codes: np.ndarray  # [B, 256] uint8, 0..top_code
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """What is to be encoded, and the sums that every step needs."""
-
-    shape: KShape
-    x: np.ndarray  # [L, G, B]
-    w: np.ndarray  # [L, G, B]
-    peak: np.ndarray  # [B] the weights themselves are x·peak
-    sum_w: np.ndarray  # [G, B]
-    sum_wx: np.ndarray  # [G, B]
 
 
 @dataclass(frozen=True)
@@ -102,9 +57,9 @@ def encode_k(x: np.ndarray, w: np.ndarray, peak: np.ndarray, shape: KShape) -> K
 
     x, w: float32 [B, 256], |x| <= 1, w > 0; peak: float32 [B] > 0, small enough that the units fit f16.
     """
-    problem = _problem(x, w, peak, shape)
+    problem = make_problem(x, w, peak, shape)
     best = _refine(problem, _start_state(problem, _fit_groups(problem)))
-    codes = _codes(problem, best.scales * best.unit, best.offsets * best.offset_unit)
+    codes = nearest_codes(problem, best.scales * best.unit, best.offsets * best.offset_unit)
     return KBlocks(
         unit=(best.unit * peak).astype(np.float16),
         offset_unit=(best.offset_unit * peak).astype(np.float16),
@@ -114,40 +69,17 @@ def encode_k(x: np.ndarray, w: np.ndarray, peak: np.ndarray, shape: KShape) -> K
     )
 
 
-def _problem(x: np.ndarray, w: np.ndarray, peak: np.ndarray, shape: KShape) -> _Problem:
-    cut = (len(x), shape.groups, shape.length)
-    x, w = (np.ascontiguousarray(a.reshape(cut).transpose(2, 1, 0)) for a in (x, w))
-    return _Problem(shape, x, w, peak, sum_w=w.sum(axis=0), sum_wx=_dot(w, x))
-
-
-def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.einsum("lgb,lgb->gb", a, b)
-
-
-def _over(a: np.ndarray | np.float32, b: np.ndarray) -> np.ndarray:
-    """a / b where b > 0, else 0."""
-    return np.divide(a, b, out=np.zeros_like(b), where=b > 0)
-
-
 def _better(a: _Answer, b: _Answer) -> _Answer:
     """The answer of smaller error, group by group or block by block; `a` where they are equal."""
     choose_b = b.error < a.error
     return type(a)(**{name: np.where(choose_b, value, getattr(a, name)) for name, value in vars(b).items()})
 
 
-def _codes(problem: _Problem, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """The nearest codes [L, G, B] for a real-valued scale and offset [G, B]."""
-    q = problem.x + offset
-    q *= _over(np.float32(1), scale)
-    np.rint(q, out=q)
-    return np.clip(q, 0, problem.shape.top_code, out=q)
-
-
-def _fit_groups(problem: _Problem) -> _Fit:
+def _fit_groups(problem: Problem) -> _Fit:
     return reduce(_better, (_descend(problem, scale, offset) for scale, offset in _starting_ranges(problem)))
 
 
-def _starting_ranges(problem: _Problem) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _starting_ranges(problem: Problem) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(scale, offset) pairs [G, B]: the group's range with each end pulled in by each factor. An offset is >= 0."""
     low = np.minimum(problem.x.min(axis=0), 0)
     high = problem.x.max(axis=0)
@@ -156,12 +88,12 @@ def _starting_ranges(problem: _Problem) -> Iterator[tuple[np.ndarray, np.ndarray
             yield np.maximum(high * b - low * a, 0) / problem.shape.top_code, -low * a
 
 
-def _descend(problem: _Problem, scale: np.ndarray, offset: np.ndarray) -> _Fit:
+def _descend(problem: Problem, scale: np.ndarray, offset: np.ndarray) -> _Fit:
     """Take turns: nearest codes for scale and offset, best scale and offset for the codes."""
     for _ in range(DESCENTS):
-        q = _codes(problem, scale, offset)
+        q = nearest_codes(problem, scale, offset)
         wq = problem.w * q
-        sums = wq.sum(axis=0), _dot(wq, q), _dot(wq, problem.x)
+        sums = wq.sum(axis=0), dot(wq, q), dot(wq, problem.x)
         scale, offset = _least_squares(problem, offset, *sums)
     sum_wq, sum_wqq, sum_wqx = sums
     error = scale * (scale * sum_wqq - 2 * sum_wqx) + offset * (2 * problem.sum_wx + offset * problem.sum_w)
@@ -169,7 +101,7 @@ def _descend(problem: _Problem, scale: np.ndarray, offset: np.ndarray) -> _Fit:
 
 
 def _least_squares(
-    problem: _Problem, offset: np.ndarray, wq: np.ndarray, wqq: np.ndarray, wqx: np.ndarray
+    problem: Problem, offset: np.ndarray, wq: np.ndarray, wqq: np.ndarray, wqx: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Minimise sum w·(scale·q - offset - x)^2 over scale >= 0 and offset >= 0.
 
@@ -183,11 +115,11 @@ def _least_squares(
     free_scale = (problem.sum_w * wqx - wq * problem.sum_wx) / det
     free_offset = np.where(solvable, free_offset, np.where(wqq > 0, offset, -problem.sum_wx / problem.sum_w))
     bound_offset = np.maximum(free_offset, 0)
-    bound_scale = np.maximum(_over(wqx + bound_offset * wq, wqq), 0)
+    bound_scale = np.maximum(over(wqx + bound_offset * wq, wqq), 0)
     return np.where(solvable & (free_offset >= 0), np.maximum(free_scale, 0), bound_scale), bound_offset
 
 
-def _start_state(problem: _Problem, fit: _Fit) -> _State:
+def _start_state(problem: Problem, fit: _Fit) -> _State:
     """Units and integers near the fit.
 
     A wrong scale hurts less where the offset can follow it: its cost is the codes' variance, and the second unit is
@@ -204,7 +136,7 @@ def _start_state(problem: _Problem, fit: _Fit) -> _State:
 
 
 def _integers(values: np.ndarray, unit: np.ndarray, top: int) -> np.ndarray:
-    return np.clip(np.rint(values * _over(np.float32(1), unit)), 0, top)
+    return np.clip(np.rint(values * over(np.float32(1), unit)), 0, top)
 
 
 def _best_unit(values: np.ndarray, cost: np.ndarray, top: int) -> np.ndarray:
@@ -220,7 +152,7 @@ def _best_unit(values: np.ndarray, cost: np.ndarray, top: int) -> np.ndarray:
     return best
 
 
-def _refine(problem: _Problem, start: _State) -> _State:
+def _refine(problem: Problem, start: _State) -> _State:
     best = last = _best_neighbours(problem, start)
     for _ in range(ROUNDS):
         last = _best_neighbours(problem, _solve_units(problem, last))
@@ -228,38 +160,28 @@ def _refine(problem: _Problem, start: _State) -> _State:
     return best
 
 
-def _best_neighbours(problem: _Problem, state: _State) -> _State:
+def _best_neighbours(problem: Problem, state: _State) -> _State:
     """Move every group's scale and offset by -1, 0 or 1 each, to where the true error is smallest."""
     top = problem.shape.top_scale
     scales, offsets = state.scales, state.offsets
     least = np.full(scales.shape, np.inf, np.float32)
     for i, j in NEIGHBOURS:
         s, m = np.clip(state.scales + i, 0, top), np.clip(state.offsets + j, 0, top)
-        error = _error(problem, s * state.unit, m * state.offset_unit)
+        error = group_errors(problem, s * state.unit, m * state.offset_unit)
         better = error < least
         scales, offsets = np.where(better, s, scales), np.where(better, m, offsets)
         least = np.minimum(error, least)
     return _State(state.unit, state.offset_unit, scales, offsets, least.sum(axis=0))
 
 
-def _error(problem: _Problem, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """sum w·(x - decoded)^2 of every group [G, B] with the nearest codes."""
-    y = _codes(problem, scale, offset)
-    y *= scale
-    y -= offset
-    y -= problem.x
-    y *= y
-    return _dot(y, problem.w)
-
-
-def _solve_units(problem: _Problem, state: _State) -> _State:
+def _solve_units(problem: Problem, state: _State) -> _State:
     """Weighted least squares for both units with all integers fixed; unchanged where that gives no valid answer."""
     s, m = state.scales, state.offsets
-    q = _codes(problem, s * state.unit, m * state.offset_unit)
+    q = nearest_codes(problem, s * state.unit, m * state.offset_unit)
     wq = problem.w * q
-    ss, sm = (s * s * _dot(wq, q)).sum(axis=0), (s * m * wq.sum(axis=0)).sum(axis=0)
+    ss, sm = (s * s * dot(wq, q)).sum(axis=0), (s * m * wq.sum(axis=0)).sum(axis=0)
     mm = (m * m * problem.sum_w).sum(axis=0)
-    sx, mx = (s * _dot(wq, problem.x)).sum(axis=0), (m * problem.sum_wx).sum(axis=0)
+    sx, mx = (s * dot(wq, problem.x)).sum(axis=0), (m * problem.sum_wx).sum(axis=0)
     det = ss * mm - sm * sm
     solvable = det > 1e-6 * ss * mm
     det = np.where(solvable, det, 1)

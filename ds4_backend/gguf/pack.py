@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ds4_backend.gguf.encode_iq2 import IQ2Blocks
-from ds4_backend.gguf.encode_k import KBlocks
+from ds4_backend.gguf.k_blocks import KBlocks
 
 
 def pack_q2_k(blocks: KBlocks) -> np.ndarray:

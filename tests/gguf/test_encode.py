@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ds4_backend.errors import ConversionError
-from ds4_backend.gguf import encode, encode_iq2, encode_k, pack
+from ds4_backend.gguf import encode, encode_iq2, encode_k, k_blocks, pack
 from ds4_backend.gguf.encode import LARGEST, column_energy, quantize
 
 FIXTURES = Path(__file__).parent / "fixtures" / "encoders"
@@ -78,10 +78,10 @@ def test_bytes_have_the_shape_of_the_rows(format: str) -> None:
 
 
 @pytest.mark.parametrize(("shape", "packer", "format"), [
-    (encode_k.Q2_K, pack.pack_q2_k, "Q2_K"),
-    (encode_k.Q4_K, pack.pack_q4_k, "Q4_K"),
+    (k_blocks.Q2_K, pack.pack_q2_k, "Q2_K"),
+    (k_blocks.Q4_K, pack.pack_q4_k, "Q4_K"),
 ])  # fmt: skip
-def test_k_bytes_decode_to_what_the_search_found(shape: encode_k.KShape, packer, format: str) -> None:
+def test_k_bytes_decode_to_what_the_search_found(shape: k_blocks.KShape, packer, format: str) -> None:
     x = gaussian(40, 256)
     x[::4] = np.abs(x[::4])
     blocks = encode_k.encode_k(x, np.ones_like(x), np.ones(40, np.float32), shape)
