@@ -13,8 +13,8 @@ PATH = click.Path(path_type=Path)
 @click.argument("model")
 @click.argument("text", type=PATH)
 @click.option("--out", required=True, type=PATH, help="The .dat file to write, in llama.cpp's legacy format.")
-@click.option("--max-tokens", type=click.IntRange(min=1), help="Stop after so many tokens of TEXT.")
-def command(model: str, text: Path, out: Path, max_tokens: int | None) -> None:
+@click.option("--max-tokens", type=click.IntRange(min=2), default=1 << 17, show_default=True, help="Read no more.")
+def command(model: str, text: Path, out: Path, max_tokens: int) -> None:
     """Run MODEL over the file TEXT and write what `convert --imatrix` takes.
 
     MODEL is a .gguf file, or the name of an installed model.
@@ -23,5 +23,5 @@ def command(model: str, text: Path, out: Path, max_tokens: int | None) -> None:
     from ds4_backend.convert.collect import collect
 
     with progress.bar("imatrix", unit="token") as report:
-        found = collect(catalog.resolve(model), text, out, max_tokens=max_tokens, report=report)
-    click.echo(f"{out}: {len(found.entries)} tensors")
+        done = collect(catalog.resolve(model), text, out, max_tokens=max_tokens, report=report)
+    click.echo(f"{out}: {done.tokens} tokens; {done.experts - done.silent} of {done.experts} experts were reached")
