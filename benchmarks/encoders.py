@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from ds4_backend.gguf import encode
+from ds4_backend.gguf import encode, formats
 from ds4_backend.gguf.decode import dequantize
 
 ROW = 1024
@@ -24,7 +24,7 @@ def measure(format_name: str, x: np.ndarray) -> str:
     start = time.perf_counter()
     encoded = encode.quantize(x, format_name)
     rate = x.size / (time.perf_counter() - start) / 1e6
-    decoded = dequantize(encoded, encode.FORMATS[format_name]).astype(np.float64)
+    decoded = dequantize(encoded, formats.FORMATS[format_name]).astype(np.float64)
     error = ((x - decoded) ** 2).sum() / (x.astype(np.float64) ** 2).sum()
     return f"{format_name:8} {rate:8.2f} {rate * 4:8.1f} {8 * encoded.nbytes / x.size:8.3f} {error:12.3e}"
 

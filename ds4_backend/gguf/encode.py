@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ds4_backend.errors import ConversionError
-from ds4_backend.gguf import encode_iq2, encode_k, k_blocks, pack
-from ds4_backend.gguf.formats import FORMATS, Format
+from ds4_backend.gguf import encode_iq2, encode_k, formats, k_blocks, pack
+from ds4_backend.gguf.formats import Format
 
 BATCH_VALUES = 65_536  # values that a thread takes at a time (one row at least)
 MAX_THREADS = 8
@@ -106,7 +106,7 @@ def _checked_format(name: str, x: np.ndarray) -> Format:
         raise ConversionError(f"{name} cannot be encoded; use one of {', '.join(LARGEST)}")
     if x.ndim == 0 or not np.issubdtype(x.dtype, np.floating):
         raise ConversionError(f"{name} encodes rows of floating-point numbers, not {x.dtype} of shape {x.shape}")
-    format, n = FORMATS[name], x.shape[-1]
+    format, n = formats.FORMATS[name], x.shape[-1]
     if n == 0 or n % format.block_size:
         raise ConversionError(
             f"a row of {n:,} values is no whole number of {name} blocks of {format.block_size}; use Q8_0 or F16 here"

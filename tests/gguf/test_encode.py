@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -301,3 +303,8 @@ def test_memory_stays_bounded_for_a_mapped_file(format: str, tmp_path: Path, mon
     tracemalloc.stop()
     assert beside < 2 * (10 if format == "MXFP4" else 4) * 1e6  # in float32 the rows take 8.4 MB
     np.testing.assert_array_equal(encoded[:8], quantize(rows, format))
+
+
+def test_importing_the_encoders_loads_no_gguf() -> None:
+    code = "import sys, ds4_backend.gguf.encode; sys.exit('gguf' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
