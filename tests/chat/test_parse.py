@@ -278,6 +278,15 @@ def test_a_second_block_after_a_broken_one_is_read(tokenizer: Tokenizer) -> None
     assert parser.calls == (ToolCall("id0", "f", "{}"),) and parser.malformed
 
 
+def test_calls_are_counted_on_after_a_broken_block(tokenizer: Tokenizer) -> None:
+    parser, events = read(tokenizer, f"{CALLS_OPEN}\n{call('f')}\noops\n\n{block(call('g'))}")
+    assert [event for event in events if isinstance(event, ToolCallStart)] == [
+        ToolCallStart(0, "id0", "f"),
+        ToolCallStart(1, "id1", "g"),
+    ]
+    assert [call.name for call in parser.calls] == ["f", "g"]
+
+
 def test_a_call_cut_off_in_a_string_keeps_what_was_written(tokenizer: Tokenizer) -> None:
     text = f'{CALLS_OPEN}\n<{DSML}invoke name="f">\n<{DSML}parameter name="x" string="true">abc</'
     parser, events = read(tokenizer, text)
