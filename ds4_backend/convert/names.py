@@ -59,6 +59,9 @@ _LAYER = (  # inside `model.layers.N.`, `layers.N.` and `blk.N.`
 ROUTED = {"ffn_gate_exps.weight": "w1", "ffn_up_exps.weight": "w3", "ffn_down_exps.weight": "w2"}
 """GGUF's stacked routed tensors, and the official name of one expert's part."""
 
+_SAVED_LEAF = {"attn.norm.weight": "attn.kv_norm.weight"}
+"""Where transformers' `save_pretrained` strays from the official name."""
+
 _EXPERT_PARTS = {"gate_proj": "w1", "up_proj": "w3", "down_proj": "w2"}
 
 _OFFICIAL_TOP = {hf: official for hf, official, _ in _TOP}
@@ -70,7 +73,9 @@ _GGUF_LEAF = {gguf: official for _, official, gguf in _LAYER}
 def official_name(name: str) -> str:
     """A transformers name under its official one; anything else unchanged.
 
-    Stacked experts (`mlp.experts.gate_up_proj`) hold several official tensors and are left to the caller.
+    transformers has two: its own modules', and what its `save_pretrained` writes, which is official names behind
+    `model.` but for one norm. Stacked experts (`mlp.experts.gate_up_proj`) hold several official tensors and are left
+    to the caller.
     """
     if name in _OFFICIAL_TOP:
         return _OFFICIAL_TOP[name]
@@ -81,7 +86,18 @@ def official_name(name: str) -> str:
     expert = re.fullmatch(r"mlp\.experts\.(\d+)\.(gate_proj|up_proj|down_proj)\.weight", leaf)
     if expert:
         return expert_name(int(layer), int(expert[1]), _EXPERT_PARTS[expert[2]])
-    return f"layers.{layer}.{_OFFICIAL_LEAF[leaf]}" if leaf in _OFFICIAL_LEAF else name
+    if leaf in _OFFICIAL_LEAF:
+        return f"layers.{layer}.{_OFFICIAL_LEAF[leaf]}"
+    return f"layers.{layer}.{_SAVED_LEAF.get(leaf, leaf)}" if _is_saved_leaf(leaf) else name
+
+
+def _is_saved_leaf(leaf: str) -> bool:
+    """Whether `save_pretrained` writes this name behind `model.layers.N.`."""
+    return (
+        leaf in _SAVED_LEAF
+        or leaf in _GGUF_LEAF.values()
+        or bool(re.fullmatch(r"ffn\.experts\.\d+\.w[123]\.weight", leaf))
+    )
 
 
 def expert_name(layer: int, expert: int, part: str) -> str:
