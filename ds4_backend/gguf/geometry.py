@@ -17,7 +17,7 @@ PAGE_TOKENS = 128
 """Tokens in a page: the least common multiple of both compression ratios."""
 
 SLIDING, CSA, HCA = 0, 4, 128
-"""A layer's compression ratio is its kind: window only; compressed sparse (overlapping, indexed); heavily compressed."""
+"""A layer's compression ratio is its kind: window only; compressed sparse (overlapping, indexed); heavily so."""
 
 
 def _key(name: str, **options: Any) -> Any:
