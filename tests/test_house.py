@@ -1,0 +1,194 @@
+"""The house rules that a tool can hold: which way imports run, what an import loads, how long things are."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CORE = ROOT / "ds4_backend"
+FRONT_ENDS = sorted(path.parent for folder in ("plugins", "adapters") for path in ROOT.glob(f"{folder}/*/__init__.py"))
+
+# A module of the core may import from its own part and from lower layers, never from its own layer or above.
+LAYERS = (
+    {"errors", "types", "setting_kinds", "builds", "progress"},
+    {"settings", "machine", "gguf"},
+    {"ops", "tokenizer", "hub", "fitting", "profile", "cache"},
+    {"model", "chat", "catalog"},
+    {"download", "convert", "engine"},
+    {"host"},
+    {"cli"},
+)
+# The cache knows bytes and token ids; the network knows no words.
+BANNED = {
+    "cache": {"gguf", "ops", "tokenizer", "settings", "machine"},
+    "model": {"tokenizer", "settings", "machine", "profile"},
+    "ops": {"settings", "machine", "types"},
+}
+HOSTS = {"llm", "litellm", "langchain", "langchain_core", "langgraph", "starlette", "uvicorn"}
+HEAVY = {
+    "mlx", "tokenizers", "gguf", "deepseek_recipe", "huggingface_hub", "safetensors", "torch", "transformers", "tqdm",
+    "psutil", "llguidance",
+}  # fmt: skip
+
+
+def python_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Full names of the modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            if node.module == "ds4_backend":
+                yield from (f"ds4_backend.{alias.name}" for alias in node.names)
+
+
+def part_of(module: str) -> str | None:
+    """`ds4_backend.gguf.reader` is of the part `gguf`; None for other packages and for the package itself."""
+    package, _, rest = module.partition(".")
+    name = rest.partition(".")[0]
+    return name if package == "ds4_backend" and name and not name.startswith("__") else None
+
+
+def layer_of(part: str) -> int:
+    for number, layer in enumerate(LAYERS):
+        if part in layer:
+            return number
+    pytest.fail(f"ds4_backend.{part} has no layer yet: give it one in LAYERS")
+
+
+def core_files() -> list[tuple[str, Path]]:
+    files = [(path.relative_to(CORE).parts[0].removesuffix(".py"), path) for path in python_files(CORE)]
+    return [(part, path) for part, path in files if not part.startswith("__")]
+
+
+def test_imports_in_the_core_run_one_way():
+    wrong = [
+        f"{path.relative_to(ROOT)} imports ds4_backend.{other}"
+        for part, path in core_files()
+        for other in filter(None, map(part_of, imported(path)))
+        if other != part and layer_of(other) >= layer_of(part)
+    ]
+    assert wrong == []
+
+
+def test_parts_that_must_not_know_each_other_do_not():
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for part, path in core_files()
+        for module in imported(path)
+        if part_of(module) in BANNED.get(part, set())
+    ]
+    assert wrong == []
+
+
+def test_the_core_knows_no_host_framework_and_no_front_end():
+    strangers = HOSTS - {"starlette", "uvicorn"} | {folder.name for folder in FRONT_ENDS}
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in python_files(CORE)
+        for module in imported(path)
+        if module.partition(".")[0] in strangers
+    ]
+    assert wrong == []
+
+
+def test_front_ends_do_not_know_each_other():
+    names = {folder.name for folder in FRONT_ENDS}
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for folder in FRONT_ENDS
+        for path in python_files(folder)
+        for module in imported(path)
+        if module.partition(".")[0] in names - {folder.name}
+    ]
+    assert wrong == []
+
+
+def loaded_by(module: str) -> set[str]:
+    """Top-level packages in memory after importing one module in a fresh interpreter."""
+    paths = [str(ROOT), str(ROOT / "plugins"), str(ROOT / "adapters")]
+    code = f"import sys; sys.path[:0] = {paths}; import {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize("module", ["ds4_backend", "ds4_backend.catalog", "ds4_backend.engine", "ds4_backend.cli"])
+def test_importing_the_core_loads_nothing_heavy_and_no_host(module):
+    assert loaded_by(module) & (HEAVY | HOSTS) == set()
+
+
+@pytest.mark.parametrize("folder", FRONT_ENDS, ids=lambda folder: folder.name)
+def test_importing_a_front_end_loads_its_own_host_alone_and_nothing_heavy(folder):
+    own = {name for name in HOSTS if folder.name.startswith(name.partition("_")[0]) and find_spec(name)}
+    if not own:
+        pytest.skip(f"the host of {folder.name} is not installed")
+    loaded, before = loaded_by(folder.name), set().union(*map(loaded_by, own))
+    assert loaded & (HOSTS - before) == set()
+    assert loaded & (HEAVY - before) == set()
+
+
+def tracked_text() -> Iterator[tuple[str, str]]:
+    """Path and text of every file of the repository that is text."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True).stdout.split("\0")
+    for name in filter(None, names):
+        path = ROOT / name
+        if path.is_file() and path.stat().st_size < 1 << 20:
+            try:
+                yield name, path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                continue
+
+
+# Spelt in halves, or this file would find itself.
+FORBIDDEN = [
+    "/wo" + "rk/", "/tm" + "p/", "../sha" + "red", "pypi" + r"\.org", "python" + "hosted", r"\bTO" + r"DO\b",
+    r"\bFIX" + r"ME\b", "/ro" + "ot/",
+]  # fmt: skip
+
+
+def test_no_file_names_a_folder_of_some_machine_or_work_left_undone():
+    pattern = re.compile("|".join(FORBIDDEN))
+    wrong = [f"{name}: {found[0]}" for name, text in tracked_text() if (found := pattern.search(text))]
+    assert wrong == []
+
+
+def all_python() -> list[Path]:
+    return [path for folder in ("ds4_backend", "plugins", "adapters", "tests", "benchmarks", "tools", "examples")
+            for path in python_files(ROOT / folder)]  # fmt: skip
+
+
+def test_files_stay_below_600_lines_and_functions_below_80():
+    wrong = []
+    for path in all_python():
+        text = path.read_text(encoding="utf-8")
+        if text.count("\n") > 600:
+            wrong.append(f"{path.relative_to(ROOT)}: {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > 80:
+                    wrong.append(f"{path.relative_to(ROOT)}: {node.name} has {length} lines")
+    assert wrong == []
+
+
+def test_every_module_says_what_it_is():
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in all_python()
+        if path.relative_to(ROOT).parts[0] in ("ds4_backend", "plugins", "adapters")
+        and (text := path.read_text(encoding="utf-8"))  # an empty __init__.py has nothing to say
+        and not ast.get_docstring(ast.parse(text))
+    ]
+    assert silent == []
