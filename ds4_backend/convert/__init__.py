@@ -1,10 +1,9 @@
-"""From a Hugging Face checkpoint to one GGUF file: `convert`, and importance matrices for it."""
+"""From a Hugging Face checkpoint to one GGUF file: `convert`, and importance matrices for it (`collect.collect` makes one)."""
 
 from __future__ import annotations
 
-from ds4_backend.convert.collect import Collected, collect
 from ds4_backend.convert.converter import Report, convert
 from ds4_backend.convert.imatrix import Imatrix, read_imatrix, write_imatrix
 from ds4_backend.convert.recipe import RECIPES
 
-__all__ = ["RECIPES", "Collected", "Imatrix", "Report", "collect", "convert", "read_imatrix", "write_imatrix"]
+__all__ = ["RECIPES", "Imatrix", "Report", "convert", "read_imatrix", "write_imatrix"]
