@@ -31,13 +31,13 @@ _NUMBERS = (
 
 
 def seeds() -> list[bytes]:
-    """Small sound files to start from."""
+    """Small sound files to start from; one has room to spare, so that a tensor may move."""
     words = b.key("tokenizer.ggml.tokens", b.ARRAY, b.strings(*(f"Ġ{i}" for i in range(40))))
     nested = b.array(b.ARRAY, 2, b.array(b.ARRAY, 1, b.strings("x")) + b.array(b.BOOL, 2, b"\0\1"))
     many = [b.info(f"blk.{i}.attn_norm.weight", (8,), offset=32 * i) for i in range(12)]
     return [
         b.rich(),
-        b.with_data(b.header([words, b.u32_key("general.alignment", 32)], [b.info("x", (8, 2))]), bytes(64)),
+        b.with_data(b.header([words, b.u32_key("general.alignment", 32)], [b.info("x", (8, 2))]), bytes(512)),
         b.with_data(b.header([b.key("n", b.ARRAY, nested)], many), bytes(32 * 12)),
         b.header(),
     ]
