@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import numpy as np
+from tokenizers import pre_tokenizers
 
 from ds4_backend.engine.local import LocalEngine
-from ds4_backend.tokenizer import _BYTE_TO_LETTER, ASSISTANT, EOS, REQUIRED, Tokenizer
+from ds4_backend.tokenizer import ASSISTANT, EOS, REQUIRED, Tokenizer
 from ds4_backend.types import Message, Request, Sampling
 
 Reply = Callable[[str], str]
@@ -17,7 +18,7 @@ Reply = Callable[[str], str]
 
 def byte_tokenizer() -> Tokenizer:
     """The special tokens, then one token for each byte."""
-    tokens = [*REQUIRED, *_BYTE_TO_LETTER.values()]
+    tokens = [*REQUIRED, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     types = [3] * len(REQUIRED) + [1] * 256
     return Tokenizer.from_gguf(
         {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types, "tokenizer.ggml.merges": []}

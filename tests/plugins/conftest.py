@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import llm_ds4
 import pytest
+import sqlite_utils
 from click.testing import CliRunner, Result
+from llm.migrations import migrate
 from llm.plugins import pm
 
 # Under the name of its entry point, so that an installed copy is not loaded beside it; and before llm.cli is imported,
@@ -14,10 +17,22 @@ if pm.get_plugin("ds4") is None:
     pm.register(llm_ds4, name="ds4")
 
 
+@pytest.fixture(scope="session")
+def empty_logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """llm's log database with every migration done and nothing in it; making one takes a second."""
+    path = tmp_path_factory.mktemp("llm") / "logs.db"
+    database = sqlite_utils.Database(path)
+    migrate(database)
+    database.close()
+    return path
+
+
 @pytest.fixture(autouse=True)
-def llm_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def llm_home(tmp_path: Path, empty_logs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty llm home and no settings of the user's."""
     home = tmp_path / "llm"
+    home.mkdir()
+    shutil.copy(empty_logs, home / "logs.db")
     monkeypatch.setenv("LLM_USER_PATH", str(home))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
