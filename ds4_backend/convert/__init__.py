@@ -1,4 +1,7 @@
-"""From a Hugging Face checkpoint to one GGUF file: `convert`, and importance matrices for it (`collect.collect` makes one)."""
+"""From a Hugging Face checkpoint to one GGUF file: `convert`, and importance matrices for it.
+
+`collect.collect` makes such a matrix; its module is imported by name, as it runs a model.
+"""
 
 from __future__ import annotations
 

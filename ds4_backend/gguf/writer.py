@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ds4_backend.errors import ConversionError
+from ds4_backend.gguf.header_writer import pack_header
 
 ALIGNMENT = 32
 """Bytes; GGUF's default, which files need not state."""
@@ -60,7 +60,7 @@ def plan_layout(metadata: Mapping[str, Any], plans: Sequence[TensorPlan]) -> Lay
     Metadata values are Python or numpy values; their kind decides the GGUF type: bool, str, int -> u32, float -> f32,
     numpy scalars and arrays -> their own dtype, sequences of str, int (i32) or float (f32) -> arrays.
     """
-    header = _padded(_pack_header(metadata, plans))
+    header = _padded(pack_header(metadata, [(p.name, p.shape, p.format_name, p.nbytes) for p in plans]))
     offsets, end = {}, len(header)
     for plan in plans:
         offsets[plan.name] = end
@@ -190,49 +190,6 @@ def check_free_space(partial: Path, nbytes: int) -> None:
             f"the file needs {needed / 1e9:.1f} GB more and the disk of {partial.parent} has {free / 1e9:.1f} GB free; "
             "make room or choose another place or a smaller recipe"
         )
-
-
-def _pack_header(metadata: Mapping[str, Any], plans: Sequence[TensorPlan]) -> bytes:
-    from gguf import GGMLQuantizationType, GGUFWriter
-
-    with tempfile.TemporaryDirectory() as folder:
-        writer = GGUFWriter(Path(folder) / "header", metadata["general.architecture"])
-        for key, value in metadata.items():
-            if key != "general.architecture":
-                writer.add_key_value(key, *_typed(key, value))
-        for plan in plans:
-            kind = GGMLQuantizationType[plan.format_name]
-            writer.add_tensor_info(plan.name, plan.shape, np.dtype(np.float32), plan.nbytes, raw_dtype=kind)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        writer.close()
-        return (Path(folder) / "header").read_bytes()
-
-
-def _typed(key: str, value: Any) -> tuple[Any, Any, Any]:
-    """(value, GGUF type, element type) as gguf-py wants them."""
-    from gguf import GGUFValueType as Kind
-
-    if isinstance(value, np.ndarray):
-        return value.tolist(), Kind.ARRAY, _numpy_kind(value.dtype)
-    if isinstance(value, np.generic):
-        return value.item(), _numpy_kind(value.dtype), None
-    if isinstance(value, list | tuple):
-        if not value:
-            raise ConversionError(f"metadata key {key} is an empty list, which GGUF cannot hold")
-        element = {str: Kind.STRING, bool: Kind.BOOL, int: Kind.INT32, float: Kind.FLOAT32}[type(value[0])]
-        return list(value), Kind.ARRAY, element
-    if isinstance(value, int) and not isinstance(value, bool) and not 0 <= value < 1 << 32:
-        raise ConversionError(f"metadata key {key} is {value}, which does not fit an unsigned 32-bit number")
-    kinds = {str: Kind.STRING, bool: Kind.BOOL, int: Kind.UINT32, float: Kind.FLOAT32}
-    return value, kinds[type(value)], None
-
-
-def _numpy_kind(dtype: np.dtype[Any]) -> Any:
-    from gguf import GGUFValueType as Kind
-
-    return Kind["BOOL" if dtype == np.bool_ else dtype.name.upper()]
 
 
 def _journal_entries(text: str) -> Iterable[dict[str, str]]:
