@@ -14,6 +14,9 @@ NONE_IS_FINE = $(if $(ARGS),|| [ $$? -eq 5 ])
 export DS4_PROMPT := $(value PROMPT)
 export PYTHON
 
+# The fast tests first, whatever -j says.
+.NOTPARALLEL:
+
 .PHONY: help demo test test-fast test-slow lint bench docs clean
 
 help:

@@ -56,3 +56,6 @@ def main() -> None:
 
     DS4_BACKEND_TRACEBACK=1 shows a Python traceback with every error.
     """
+    from ds4_backend.machine import check_platform, this_machine
+
+    check_platform(this_machine())

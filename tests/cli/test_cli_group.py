@@ -42,6 +42,13 @@ def test_the_traceback_variable_lets_the_error_through(run, monkeypatch):
     assert isinstance(run("inspect", "no-such-model").exception, UnknownModel)
 
 
+def test_windows_is_refused_before_any_command(run, monkeypatch):
+    monkeypatch.setattr("platform.system", lambda: "Windows")
+    result = run("models")
+    assert result.exit_code == 1
+    assert "Error: This is Windows. Under WSL 2" in result.output
+
+
 def test_the_version_is_printed(run):
     from ds4_backend import __version__
 
