@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ds4_backend import catalog
 from ds4_backend import settings as user_settings
+from ds4_backend.engine.defaults import sampling_defaults
 from ds4_backend.engine.engine import Engine
 from ds4_backend.errors import DoesNotFit
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 """Called with (layers loaded, layers)."""
+
+LARGE_FILE = 1 << 30
+"""Bytes from which on a model is asked whether it fits, and is run by MLX."""
 
 _lock = threading.Lock()
 _running: dict[Path, Engine] = {}
@@ -63,9 +67,9 @@ def offer(name: str, engine: Engine) -> Iterator[None]:
 
 def check_memory(nbytes: int, name: str) -> None:
     """Raise DoesNotFit with the numbers where this machine's memory cannot hold a model file of `nbytes`."""
-    from ds4_backend.machine import GIB, WORKING_MEMORY, gib, this_machine
+    from ds4_backend.machine import WORKING_MEMORY, gib, this_machine
 
-    if nbytes < GIB:  # fits anywhere, and its state is small too
+    if nbytes < LARGE_FILE:  # fits anywhere, and its state is small too
         return
     total = this_machine().memory_total
     if nbytes + WORKING_MEMORY > total:
@@ -76,8 +80,8 @@ def check_memory(nbytes: int, name: str) -> None:
 
 
 def _load(name: str, path: Path, settings: Settings, progress: Progress) -> LocalEngine:
-    from ds4_backend.engine.defaults import sampling_defaults
     from ds4_backend.engine.local import LocalEngine
+    from ds4_backend.engine.worker import Worker
     from ds4_backend.gguf.reader import open_gguf
     from ds4_backend.model import load_model
     from ds4_backend.profile import profile_of
@@ -86,16 +90,37 @@ def _load(name: str, path: Path, settings: Settings, progress: Progress) -> Loca
     file = open_gguf(path)
     check_memory(file.nbytes, name)
     profile = profile_of(file, settings)
-    ops = "numpy" if settings.ops == "auto" else settings.ops
+    defaults = sampling_defaults(file.metadata, profile.dialect, _expert_formats(file))
+    tokenizer = Tokenizer.from_gguf(file.metadata)
+    worker = Worker(path.stem)
+    try:
+        model = worker.call(
+            load_model,
+            file,
+            ops=_ops(settings, file),
+            cache_simulation=profile.cache_simulation,
+            progress=progress,
+        )
+    except BaseException:
+        worker.close()
+        raise
     return LocalEngine(
-        load_model(file, ops=ops, cache_simulation=profile.cache_simulation, progress=progress),
-        Tokenizer.from_gguf(file.metadata),
+        model,
+        tokenizer,
         profile.dialect,
         name=path.stem,
-        defaults=sampling_defaults(file.metadata, profile.dialect, _expert_formats(file)),
+        defaults=defaults,
         context=_context(path, settings),
+        worker=worker,
         on_close=lambda: _forget(path),
     )
+
+
+def _ops(settings: Settings, file: GGUF) -> str:
+    """What computes. The numpy ops suit a model that fits a processor's caches; MLX reads the blocks of a large one."""
+    if settings.ops != "auto":
+        return settings.ops
+    return "mlx" if file.nbytes >= LARGE_FILE else "numpy"
 
 
 def _expert_formats(file: GGUF) -> set[str]:

@@ -17,6 +17,7 @@ from ds4_backend.engine.engine import Engine, Events
 from ds4_backend.engine.generation import Generation, Job
 from ds4_backend.engine.kept import KEPT, KeptSequences
 from ds4_backend.engine.sampler import Sampler
+from ds4_backend.engine.worker import Worker
 from ds4_backend.errors import ContextOverflow, DS4Error, EngineError, RequestError
 from ds4_backend.types import End, Event, Failed, Progress, Request, Sampling
 
@@ -33,7 +34,8 @@ class LocalEngine(Engine):
     """Answers from a loaded model.
 
     `name` is what the caller calls the model. `context` limits prompt plus answer, in tokens; None is what the file
-    allows. `kept` sequences stay in memory for requests that go on from them. `on_close` runs once, at the end.
+    allows. `kept` sequences stay in memory for requests that go on from them. All work is done on `worker`, the one
+    that loaded the model. `on_close` runs once, at the end.
     """
 
     def __init__(
@@ -46,14 +48,16 @@ class LocalEngine(Engine):
         defaults: Sampling = REFERENCE,
         context: int | None = None,
         kept: int = KEPT,
+        worker: Worker | None = None,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._model, self._tokenizer, self._dialect = model, tokenizer, dialect
         self._name, self._defaults, self._on_close = name, defaults, on_close
         self.context = min(context or model.geometry.context_length, model.geometry.context_length)
         self._kept = KeptSequences(kept)
+        self._worker = worker or Worker(name)
         self._turn = threading.Lock()
-        self._closed = False
+        self._closed = self._released = False
 
     def chat(self, request: Request) -> Events:
         """See `Engine.chat`. Raises ContextOverflow with the numbers where the prompt or the answer does not fit.
@@ -86,9 +90,12 @@ class LocalEngine(Engine):
         self._on_close()
 
     def _sweep(self) -> None:
-        """Once closed: release what is kept, unless an answer is being made, which then does it at its end."""
+        """Once closed: release everything, unless an answer is being made, which then does it at its end."""
         if self._closed and self._turn.acquire(blocking=False):
-            self._kept.clear()
+            if not self._released:
+                self._released = True
+                self._worker.call(self._kept.clear)
+                self._worker.close()
             self._turn.release()
 
     def _check_open(self) -> None:
@@ -99,7 +106,7 @@ class LocalEngine(Engine):
         while not self._turn.acquire(timeout=WAIT_SECONDS):
             yield Progress(0, len(job.prompt))
         try:
-            last: Event = yield from self._guarded(Generation(self._model, job, self._kept).events())
+            last: Event = yield from self._guarded(self._worker.each(Generation(self._model, job, self._kept).events()))
         finally:
             self._turn.release()
             self._sweep()

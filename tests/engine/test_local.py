@@ -243,6 +243,18 @@ def test_an_engine_closed_in_the_middle_of_an_answer_releases_all_at_its_end() -
     assert not model.alive
 
 
+def test_a_request_that_waits_when_the_engine_closes_fails_instead_of_waiting_for_ever() -> None:
+    engine, _ = engine_that_writes("ok")
+    first, second = engine.chat(ask("hi")), engine.chat(ask("ho"))
+    next(first)
+    assert isinstance(next(second), Progress)
+    engine.close()
+    assert text_of(list(first)) == "ok"
+    *_, last = second
+    assert isinstance(last, Failed)
+    assert "was closed" in str(last.error)
+
+
 def test_a_failure_in_the_middle_is_the_last_event_and_releases_the_sequence() -> None:
     engine, model = engine_that_writes("ok")
     events = engine.chat(ask("x" * 300))
@@ -274,8 +286,6 @@ def test_a_second_request_waits_for_the_first_and_shows_that_it_is_alive() -> No
 
 def test_requests_from_many_threads_are_answered_one_after_another() -> None:
     engine, model = engine_that_writes(lambda prompt: "is " + prompt.split("number ")[1][0])
-    turns: list[str] = []
-    model.on_forward = lambda: turns.append(threading.current_thread().name)
     answers: dict[int, str] = {}
 
     def work(number: int) -> None:
@@ -287,7 +297,7 @@ def test_requests_from_many_threads_are_answered_one_after_another() -> None:
     for thread in threads:
         thread.join()
     assert answers == {number: f"is {number}" for number in range(6)}
-    changes = sum(before != after for before, after in itertools.pairwise(turns))
+    changes = sum(before is not after for before, after in itertools.pairwise(model.readers))
     assert changes == 5
 
 
