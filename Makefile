@@ -26,18 +26,18 @@ help:
 	@echo 'make bench   speed of the embedded model on this machine'
 	@echo 'make docs    write the generated parts of docs/ again; CHECK=1 fails where they differ'
 
-# One stamp for each set of extras; a changed pyproject.toml installs again.
+# One stamp for each set of extras, each set a part of the next; a changed pyproject.toml installs again.
 .venv/.demo: pyproject.toml tools/setup.sh
 	@tools/setup.sh llm
 	@touch $@
 
 .venv/.test: pyproject.toml tools/setup.sh
 	@tools/setup.sh test
-	@touch $@
+	@touch .venv/.demo $@
 
 .venv/.lint: pyproject.toml tools/setup.sh
 	@tools/setup.sh test,lint
-	@touch $@
+	@touch .venv/.demo .venv/.test $@
 
 # Its own llm folder, and no other plugin: the user's llm stays as it is.
 demo: .venv/.demo
