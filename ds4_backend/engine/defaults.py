@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ds4_backend.engine.ranges import RANGES
 from ds4_backend.errors import FileError
 from ds4_backend.types import Sampling
 
@@ -31,15 +32,6 @@ KEYS = {
     "min_p": "general.sampling.min_p",
 }
 """llama.cpp's keys for the sampling that a model's maker advises."""
-
-RANGES: dict[str, tuple[float, float, str]] = {
-    "temperature": (0.0, 2.0, "0 is greedy"),
-    "top_p": (0.0, 1.0, "1 is off"),
-    "top_k": (0, 1 << 20, "0 is off"),
-    "min_p": (0.0, 1.0, "0 is off"),
-    "seed": (0, (1 << 63) - 1, "the same seed draws the same tokens"),
-}
-"""What each option may be, ends included, and what to know of it. Front ends build their help from this."""
 
 
 def fault(sampling: Sampling) -> str | None:

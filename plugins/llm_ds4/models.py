@@ -1,10 +1,11 @@
-"""The models that llm sees: one class to answer, one to answer without blocking an event loop."""
+"""The models that llm sees: one class to answer, one to answer without blocking an event loop.
+
+llm makes them on every run, whatever model is used; what an answer needs is imported when one is asked for.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, closing, contextmanager
 from typing import Any
 
 import click
@@ -12,11 +13,8 @@ import llm
 from llm.parts import StreamEvent
 
 from ds4_backend import catalog
-from ds4_backend.engine.connect import connect
 from ds4_backend.errors import DS4Error
-from llm_ds4.answers import Answer
 from llm_ds4.options import Options
-from llm_ds4.requests import to_request
 
 
 def names() -> list[tuple[str, tuple[str, ...]]]:
@@ -30,15 +28,6 @@ def names() -> list[tuple[str, tuple[str, ...]]]:
     except DS4Error as error:
         click.echo(f"ds4-backend: {error}", err=True)
         return [(catalog.TINY, ()), (catalog.FLASH_NAME, (catalog.FLASH_ALIAS,))]
-
-
-@contextmanager
-def _told_to_llm() -> Iterator[None]:
-    """llm prints its own ModelError as one line."""
-    try:
-        yield
-    except DS4Error as error:
-        raise llm.ModelError(str(error)) from error
 
 
 class _Shared:
@@ -59,26 +48,18 @@ class DS4(_Shared, llm.Model):
 
     def execute(self, prompt: llm.Prompt, stream: bool, response: Any, conversation: Any) -> Iterator[StreamEvent]:
         """Yield the answer as it comes. Stopping early cancels the work. Raises llm.ModelError."""
-        with _told_to_llm():
-            request = to_request(prompt)
-            answer = Answer(response)
-            with closing(connect(self.model_id).chat(request)) as events:
-                for event in events:
-                    yield from answer.take(event)
+        from llm_ds4.session import answer
+
+        return answer(self.model_id, prompt, response)
 
 
 class AsyncDS4(_Shared, llm.AsyncModel):
     """The same, for an event loop."""
 
-    async def execute(
+    def execute(
         self, prompt: llm.Prompt, stream: bool, response: Any, conversation: Any
     ) -> AsyncGenerator[StreamEvent, None]:
         """Yield the answer as it comes. Stopping early cancels the work. Raises llm.ModelError."""
-        with _told_to_llm():
-            request = to_request(prompt)
-            answer = Answer(response)
-            engine = await asyncio.to_thread(connect, self.model_id)
-            async with aclosing(engine.achat(request)) as events:
-                async for event in events:
-                    for shown in answer.take(event):
-                        yield shown
+        from llm_ds4.session import answer_async
+
+        return answer_async(self.model_id, prompt, response)

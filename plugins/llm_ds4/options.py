@@ -7,8 +7,7 @@ from typing import Any, Literal
 import llm
 from pydantic import Field
 
-from ds4_backend.engine.defaults import RANGES
-from ds4_backend.types import Sampling
+from ds4_backend.engine.ranges import RANGES
 
 
 def _ranged(name: str, help: str) -> Any:
@@ -29,7 +28,3 @@ class Options(llm.Model.Options):
     effort: Literal["low", "high", "max"] | None = Field(
         default=None, description="How thoroughly to think: low, high or max"
     )
-
-    def sampling(self) -> Sampling:
-        """The options that say how a token is drawn."""
-        return Sampling(self.temperature, self.top_p, self.top_k, self.min_p, self.seed)

@@ -11,7 +11,7 @@ import llm
 from llm.parts import AttachmentPart, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 
 from ds4_backend.errors import UnsupportedContent
-from ds4_backend.types import Message, Request, Tool, ToolCall
+from ds4_backend.types import Message, Request, Sampling, Tool, ToolCall
 
 
 def to_request(prompt: llm.Prompt) -> Request:
@@ -23,9 +23,13 @@ def to_request(prompt: llm.Prompt) -> Request:
         tools=tuple(_tool(tool) for tool in prompt.tools),
         thinking=options.thinking,
         effort=options.effort,
-        sampling=options.sampling(),
+        sampling=_sampling(options),
         max_tokens=options.max_tokens,
     )
+
+
+def _sampling(options: Any) -> Sampling:
+    return Sampling(options.temperature, options.top_p, options.top_k, options.min_p, options.seed)
 
 
 class _Ids:

@@ -313,6 +313,7 @@ HEAVY = (
     "tqdm",
     "litellm",
     "langchain_core",
+    "ds4_backend.types",
 )
 
 
