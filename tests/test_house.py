@@ -183,6 +183,12 @@ def test_files_stay_below_600_lines_and_functions_below_80():
     assert wrong == []
 
 
+def test_no_two_test_files_share_a_name():
+    """pytest imports them without packages, so each name exists once."""
+    names = [path.name for path in python_files(ROOT / "tests") if path.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_every_module_says_what_it_is():
     silent = [
         str(path.relative_to(ROOT))
