@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ds4_backend.engine.ranges import RANGES
+from ds4_backend.engine.ranges import RANGES, words
 from ds4_backend.errors import FileError
 from ds4_backend.types import Sampling
 
@@ -36,7 +36,7 @@ KEYS = {
 
 def fault(sampling: Sampling) -> str | None:
     """What is wrong with the first option outside its range: name, value and range. None if all is well."""
-    for name, (low, high, note) in RANGES.items():
+    for name, (low, high, _) in RANGES.items():
         value = getattr(sampling, name)
         if value is None:
             continue
@@ -44,7 +44,7 @@ def fault(sampling: Sampling) -> str | None:
         kind: Any = int if whole else (int, float)
         if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
             number = "an integer" if whole else "a number"
-            return f"{name} is {value!r}; it must be {number} from {low:g} to {high:g} ({note})"
+            return f"{name} is {value!r}; it must be {number}, {words(name)}"
     return None
 
 

@@ -10,3 +10,10 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "seed": (0, (1 << 63) - 1, "the same seed draws the same tokens"),
 }
 """What each option may be, ends included, and what to know of it."""
+
+
+def words(name: str) -> str:
+    """The range of an option as people read it: `0 to 2, 0 is greedy`."""
+    low, high, note = RANGES[name]
+    top = "2^63-1" if high == (1 << 63) - 1 else str(int(high))
+    return f"{int(low)} to {top}, {note}"

@@ -7,12 +7,12 @@ from typing import Any, Literal
 import llm
 from pydantic import Field
 
-from ds4_backend.engine.ranges import RANGES
+from ds4_backend.engine.ranges import RANGES, words
 
 
 def _ranged(name: str, help: str) -> Any:
-    low, high, note = RANGES[name]
-    return Field(default=None, ge=low, le=high, description=f"{help}; {low:g} to {high:g}, {note}")
+    low, high, _ = RANGES[name]
+    return Field(default=None, ge=low, le=high, description=f"{help}; {words(name)}")
 
 
 class Options(llm.Model.Options):

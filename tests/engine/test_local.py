@@ -134,7 +134,7 @@ def test_a_prompt_that_does_not_fit_is_refused_at_once_with_the_numbers() -> Non
     ("options", "says"),
     [
         ({"max_tokens": 0}, "max_tokens is 0; it must be at least 1"),
-        ({"sampling": Sampling(temperature=9)}, "temperature is 9; it must be a number from 0 to 2"),
+        ({"sampling": Sampling(temperature=9)}, "temperature is 9; it must be a number, 0 to 2"),
         ({"stop": ("",)}, "a stop string is empty"),
     ],
 )
@@ -268,6 +268,22 @@ def test_a_failure_in_the_middle_is_the_last_event_and_releases_the_sequence() -
     assert isinstance(last, Failed)
     assert isinstance(last.error, EngineError)
     assert str(last.error) == "the engine of fake failed: MemoryError: no room"
+    assert not model.alive
+    model.on_forward = lambda: None
+    assert text_of(list(engine.chat(ask("hi")))) == "ok"
+
+
+def test_an_interrupt_in_the_middle_of_a_step_frees_everything() -> None:
+    engine, model = engine_that_writes("ok")
+    events = engine.chat(ask("hi"))
+    next(events)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    model.on_forward = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        list(events)
     assert not model.alive
     model.on_forward = lambda: None
     assert text_of(list(engine.chat(ask("hi")))) == "ok"
