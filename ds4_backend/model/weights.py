@@ -98,9 +98,7 @@ class _Named:
         return self.ops.vector(self.tensor(name, suffix))
 
     def hyper_connection(self, part: str) -> HyperConnection:
-        return HyperConnection(
-            self.matrix(f"hc_{part}_fn"), self.vector(f"hc_{part}_scale"), self.vector(f"hc_{part}_base")
-        )
+        return self.ops.hyper_connection(*(self.tensor(f"hc_{part}_{name}") for name in ("fn", "scale", "base")))
 
 
 def _layer(tensors: Mapping[str, Tensor], g: Geometry, ops: Ops, index: int) -> Layer:

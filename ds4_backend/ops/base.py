@@ -189,6 +189,10 @@ class Ops(ABC):
     def stack(self, tensors: Sequence[Tensor]) -> Matrix:
         """Several matrices that read the same input, for `project`."""
 
+    def hyper_connection(self, fn: Tensor, scale: Tensor, base: Tensor) -> HyperConnection:
+        """The parameters of one hyper-connection, in whatever form `hc_pre` wants them."""
+        return HyperConnection(self.matrix(fn), self.vector(scale), self.vector(base))
+
     # One forward pass --------------------------------------------------------------------------------------------
 
     @abstractmethod

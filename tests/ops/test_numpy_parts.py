@@ -50,7 +50,8 @@ def test_sinkhorn_divides_rows_and_columns_in_turn(tokens):
 
 def test_hyper_connections_collapse_by_gates_and_spread_over_the_row_index():
     g = geometry()
-    hc = HyperConnection(normal(24, 4 * 64) / 16, np.array([0.5, 0.7, 0.9], np.float32), normal(24) / 2)
+    scale = hyper.expand_scale(np.array([0.5, 0.7, 0.9], np.float32), 4)
+    hc = HyperConnection(normal(24, 4 * 64) / 16, scale, normal(24) / 2)
     streams, y = normal(1, 4, 64), normal(1, 64)
     inputs, outputs, mixing = hyper.gates(streams, hc, g)
     m = hc.fn @ (streams.reshape(-1) / np.sqrt((streams**2).mean() + 1e-6))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,8 +11,11 @@ Float = NDArray[np.float32]
 Complex = NDArray[np.complex64]
 
 
-def rms_scale(x: Float, epsilon: float) -> Float:
-    """1 / sqrt(mean(x^2) + epsilon) over the last axis, kept as an axis of 1."""
+def rms_scale(x: Float, epsilon: float) -> Float | np.float32:
+    """1 / sqrt(mean(x^2) + epsilon) over the last axis, kept as an axis of 1 (a scalar for a single row)."""
+    if x.size == x.shape[-1]:  # decode: plain floats cost a fifth of five numpy calls
+        row = x.reshape(-1)
+        return np.float32(1 / math.sqrt(float(row.dot(row)) / len(row) + epsilon))
     mean = np.vecdot(x, x) / np.float32(x.shape[-1])
     return np.reciprocal(np.sqrt(mean + np.float32(epsilon)))[..., None]
 
@@ -22,7 +27,7 @@ def rms_norm(x: Float, weight: Float, epsilon: float) -> Float:
 
 def sigmoid(x: Float) -> Float:
     """1 / (1 + e^-x); below -88, where e^-x overflows float32, it is 6e-39."""
-    return np.float32(1) / (1 + np.exp(np.minimum(-x, np.float32(88))))
+    return np.reciprocal(1 + np.exp(np.minimum(-x, np.float32(88))))
 
 
 def rotation(radians: Float) -> Complex:

@@ -32,12 +32,9 @@ def route(x: Float, router: Router, ids: NDArray[np.int32], used: int, scale: fl
 
 def mixture(x: Float, chosen: NDArray[np.intp], weights: Float, e: Experts, observe: Observer | None = None) -> Float:
     """Routed experts' weighted sum plus the shared expert: [T, D]."""
-    out = linear(swiglu(linear(x, e.shared_gate), linear(x, e.shared_up), e.clamp), e.shared_down)
     if len(x) == 1 and observe is None:
-        for expert, weight in zip(chosen[0].tolist(), weights[0], strict=True):
-            middle = swiglu(linear(x, e.gate[expert]), linear(x, e.up[expert]), e.clamp)
-            out += linear(middle * weight, e.down[expert])
-        return out
+        return _of_one(x[0], chosen[0].tolist(), weights[0], e)[None]
+    out = linear(swiglu(linear(x, e.shared_gate), linear(x, e.shared_up), e.clamp), e.shared_down)
     return out + _grouped(x, chosen, weights, e, observe)
 
 
@@ -45,6 +42,16 @@ def swiglu(gate: Float, up: Float, clamp: float) -> Float:
     """silu(min(gate, clamp)) * clip(up, -clamp, clamp): the gate is clamped from above only."""
     gate = np.minimum(gate, np.float32(clamp))
     return gate * sigmoid(gate) * np.clip(up, np.float32(-clamp), np.float32(clamp))
+
+
+def _of_one(x: Float, chosen: list[int], weights: Float, e: Experts) -> Float:
+    """One token [D]: its experts and the shared one side by side, so that the activation runs once."""
+    gates = [e.gate[i] for i in chosen] + [e.shared_gate]
+    ups = [e.up[i] for i in chosen] + [e.shared_up]
+    downs = [e.down[i] for i in chosen] + [e.shared_down]
+    middle = swiglu(np.stack([w @ x for w in gates]), np.stack([w @ x for w in ups]), e.clamp)  # [k + 1, F]
+    middle[:-1] *= weights[:, None]
+    return sum(down @ row for down, row in zip(downs, middle, strict=True))
 
 
 def _grouped(x: Float, chosen: NDArray[np.intp], weights: Float, e: Experts, observe: Observer | None) -> Float:

@@ -12,6 +12,11 @@ from ds4_backend.ops.numpy.arithmetic import linear, rms_scale, sigmoid
 Float = NDArray[np.float32]
 
 
+def expand_scale(scale: Float, n: int) -> Float:
+    """The three scales of a hyper-connection as one per mix: [n(n+2)]."""
+    return np.repeat(scale, (n, n, n * n))
+
+
 def mixes(streams: Float, fn: Float, epsilon: float) -> Float:
     """fn . rms(flat(X)): [T, mixes]. The scalar 1/rms is applied after the product, which is the same."""
     flat = streams.reshape(len(streams), -1)  # stream by stream: [T, n*D]
@@ -22,7 +27,7 @@ def gates(streams: Float, hc: HyperConnection, g: Geometry) -> tuple[Float, Floa
     """Input gates [T, n], output gates [T, n] and stream mixing C [T, n, n] of one sub-layer."""
     n, epsilon = g.hyper_connection_count, np.float32(g.hyper_connection_epsilon)
     m = mixes(streams, hc.fn, g.attention_layer_norm_rms_epsilon)
-    scaled = m * np.repeat(hc.scale, (n, n, n * n)) + hc.base
+    scaled = m * hc.scale + hc.base  # hc.scale: one per mix, see expand_scale
     opened = sigmoid(scaled[:, : 2 * n])
     mixing = sinkhorn(scaled[:, 2 * n :].reshape(-1, n, n), g.hyper_connection_sinkhorn_iterations, epsilon)
     return opened[:, :n] + epsilon, 2 * opened[:, n:], mixing
@@ -35,9 +40,8 @@ def sinkhorn(logits: Float, iterations: int, epsilon: np.float32) -> Float:
     """
     raised = np.exp(logits - logits.max(-1, keepdims=True))
     start = raised / raised.sum(-1, keepdims=True) + epsilon
-    if len(start) == 1:
-        row, column = _factors_of_one(start[0], iterations, epsilon)
-        return (row[:, None] * start[0] * column)[None]
+    if start.shape == (1, 4, 4):
+        return _sinkhorn_of_one(start, iterations, float(epsilon))
     transposed = np.ascontiguousarray(start.swapaxes(-1, -2))
     rows = np.ones((*start.shape[:-1], 1), np.float32)
     columns = rows / (transposed @ rows + epsilon)
@@ -47,15 +51,23 @@ def sinkhorn(logits: Float, iterations: int, epsilon: np.float32) -> Float:
     return rows * start * columns.swapaxes(-1, -2)
 
 
-def _factors_of_one(start: Float, iterations: int, epsilon: np.float32) -> tuple[Float, Float]:
-    """Row and column factors [n] of one token's matrix; `dot` on plain vectors costs a third of a batched product."""
-    transposed, eps = np.ascontiguousarray(start.T), np.full(len(start), epsilon)
-    row = np.ones(len(start), np.float32)
-    column = row / (transposed.dot(row) + eps)
-    for _ in range(iterations - 1):
-        row /= row * start.dot(column) + eps
-        column /= column * transposed.dot(row) + eps
-    return row, column
+def _sinkhorn_of_one(start: Float, iterations: int, epsilon: float) -> Float:
+    """One token's 4 by 4 matrix in plain floats: decode does this twice a layer, and numpy calls would cost more."""
+    (a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3), (d0, d1, d2, d3) = start[0].tolist()
+    a = b = c = d = 1.0  # row factors
+    w = x = y = z = 1.0  # column factors
+    for step in range(iterations):
+        if step:  # the softmax was the first row step
+            a /= a * (a0 * w + a1 * x + a2 * y + a3 * z) + epsilon
+            b /= b * (b0 * w + b1 * x + b2 * y + b3 * z) + epsilon
+            c /= c * (c0 * w + c1 * x + c2 * y + c3 * z) + epsilon
+            d /= d * (d0 * w + d1 * x + d2 * y + d3 * z) + epsilon
+        w /= w * (a0 * a + b0 * b + c0 * c + d0 * d) + epsilon
+        x /= x * (a1 * a + b1 * b + c1 * c + d1 * d) + epsilon
+        y /= y * (a2 * a + b2 * b + c2 * c + d2 * d) + epsilon
+        z /= z * (a3 * a + b3 * b + c3 * c + d3 * d) + epsilon
+    rows, columns = np.array([a, b, c, d], np.float32), np.array([w, x, y, z], np.float32)
+    return rows[:, None] * start * columns
 
 
 def spread(streams: Float, y: Float, output_gates: Float, mixing: Float) -> Float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -59,6 +60,10 @@ class NumpyOps(Ops):
     def stack(self, tensors: Sequence[Tensor]) -> Stack:
         parts = [t.dequantize() for t in tensors]
         return Stack(np.concatenate(parts), tuple(np.cumsum([len(p) for p in parts]).tolist()))
+
+    def hyper_connection(self, fn: Tensor, scale: Tensor, base: Tensor) -> HyperConnection:
+        plain = super().hyper_connection(fn, scale, base)
+        return replace(plain, scale=hyper.expand_scale(plain.scale, self.geometry.hyper_connection_count))
 
     # One forward pass
 
