@@ -26,6 +26,13 @@ class Compressed:
         """The same rows for some of the tokens."""
         return Compressed(self.rows, self.visible[at], None if self.chosen is None else self.chosen[at])
 
+    def candidates(self) -> tuple[mx.array, mx.array]:
+        """Rows that the tokens look at, [n, d] or each token's own [C, k, d], and whether it sees them, [C, n or k]."""
+        visible = self.visible[:, None]
+        if self.chosen is None:
+            return self.rows, mx.arange(self.rows.shape[0]) < visible
+        return self.rows[self.chosen], self.chosen < visible
+
 
 def attend(q: mx.array, window: mx.array, size: int, compressed: Compressed | None, sinks: mx.array) -> mx.array:
     """q [C, H, d] over window rows [before + C, d], of which each token sees `size` up to its own. [C, H, d]"""
@@ -53,37 +60,25 @@ def _window_mask(first: int, count: int, size: int) -> mx.array:
 def _attend_tile(
     q: mx.array, window: mx.array, seen: mx.array, compressed: Compressed | None, sinks: mx.array
 ) -> mx.array:
-    tokens, heads, width = q.shape
-    q = q * width**-0.5
-    scores = [_masked(_dense(q, window.T), seen)]
+    q = q * q.shape[2] ** -0.5
+    scores = [_masked(_products(q, window.T), seen)]
     if compressed is not None:
-        scores.append(_compressed_scores(q, compressed))
-    scores.append(mx.broadcast_to(sinks[:, None], (tokens, heads, 1)))
+        far, visible = compressed.candidates()
+        scores.append(_masked(_products(q, far.swapaxes(-1, -2)), visible))
+    scores.append(mx.broadcast_to(sinks[:, None], (*q.shape[:2], 1)))
     weights = mx.softmax(mx.concatenate(scores, axis=2), axis=2, precise=True)  # [C, H, rows + sink]
     near = window.shape[0]
-    out = _dense(weights[..., :near], window)
-    if compressed is not None:
-        out = out + _compressed_values(weights[..., near:-1], compressed)
-    return out
+    out = _products(weights[..., :near], window)
+    return out if compressed is None else out + _products(weights[..., near:-1], far)
 
 
-def _dense(x: mx.array, rows: mx.array) -> mx.array:
-    """x [C, H, i] @ rows [i, j] as one product of C*H rows."""
-    tokens, heads, width = x.shape
-    return (x.reshape(-1, width) @ rows).reshape(tokens, heads, -1)
+def _products(x: mx.array, rows: mx.array) -> mx.array:
+    """x [C, H, i] @ rows [i, j], the same for all tokens and then one product of C*H rows, or rows [C, i, j]."""
+    if rows.ndim == 3:
+        return x @ rows
+    return (x.reshape(-1, x.shape[2]) @ rows).reshape(*x.shape[:2], -1)
 
 
 def _masked(scores: mx.array, seen: mx.array) -> mx.array:
     """Scores [C, H, n], -inf where a token does not see a row."""
     return mx.where(seen[:, None], scores, -mx.inf)
-
-
-def _compressed_scores(q: mx.array, c: Compressed) -> mx.array:
-    visible = c.visible[:, None]
-    if c.chosen is None:
-        return _masked(_dense(q, c.rows.T), mx.arange(c.rows.shape[0]) < visible)
-    return _masked(q @ c.rows[c.chosen].swapaxes(1, 2), c.chosen < visible)  # [C, H, k]
-
-
-def _compressed_values(weights: mx.array, c: Compressed) -> mx.array:
-    return _dense(weights, c.rows) if c.chosen is None else weights @ c.rows[c.chosen]

@@ -1,8 +1,8 @@
 """Matrices as raw blocks on the device, and products with them. It knows no network.
 
-Memory: a product decodes at most `CHUNK_VALUES` weights at a time (64 MiB of float32, and about four times that in the
-decoder's own steps), and is evaluated before the next chunk. Only products with less than `LAZY_VALUES` weights
-(4 MiB) stay lazy.
+Memory: a product decodes at most `CHUNK_VALUES` weights at a time (64 MiB of float32) and is evaluated before the next
+chunk; with the decoder's own steps that took 64 MiB (F16) to 153 MiB (IQ2_XXS) on MLX's CPU backend. Only products
+with less than `LAZY_VALUES` weights (4 MiB) stay lazy.
 """
 
 from __future__ import annotations
