@@ -18,18 +18,18 @@ FRONT_ENDS = sorted(path.parent for folder in ("plugins", "adapters") for path i
 
 # A module of the core may import from its own part and from lower layers, never from its own layer or above.
 LAYERS = (
-    {"errors", "types", "setting_kinds", "builds", "progress"},
+    {"errors", "types", "progress"},
     {"settings", "machine", "gguf"},
-    {"ops", "tokenizer", "hub", "fitting", "profile", "cache"},
+    {"ops", "tokenizer", "cache"},
     {"model", "chat", "catalog"},
-    {"download", "convert", "engine"},
+    {"convert", "engine"},
     {"host"},
     {"cli"},
 )
 # The cache knows bytes and token ids; the network knows no words.
 BANNED = {
     "cache": {"gguf", "ops", "tokenizer", "settings", "machine"},
-    "model": {"tokenizer", "settings", "machine", "profile"},
+    "model": {"tokenizer", "settings", "machine"},
     "ops": {"settings", "machine", "types"},
 }
 HOSTS = {"llm", "litellm", "langchain", "langchain_core", "langgraph", "starlette", "uvicorn"}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from ds4_backend.builds import FLASH
+from ds4_backend.catalog.builds import FLASH
 from ds4_backend.cli import main as cli
 from ds4_backend.machine import gib
 from ds4_backend.settings import KEYS, MODEL_KEYS, ONLY_IN_ENVIRONMENT

@@ -46,9 +46,9 @@ def logits(
     MODEL is a .gguf file, or the name of an installed model.
     """
     from ds4_backend import catalog, settings
+    from ds4_backend.catalog.profile import profile_of
     from ds4_backend.gguf.reader import open_gguf
     from ds4_backend.model import load_model
-    from ds4_backend.profile import profile_of
 
     ids = read_ids(tokens)
     now = settings.load()

@@ -63,9 +63,9 @@ def tokens(model: str, messages: Path, as_json: bool) -> None:
 def _prepared(model: str, messages: Path) -> tuple[Rendered, str, Tokenizer]:
     """The rendered prompt, the dialect it was rendered in, and the model's tokenizer."""
     from ds4_backend import catalog
+    from ds4_backend.catalog.profile import profile_of
     from ds4_backend.chat.render import render
     from ds4_backend.gguf.reader import open_gguf
-    from ds4_backend.profile import profile_of
     from ds4_backend.tokenizer import Tokenizer
 
     request = read_request(messages)

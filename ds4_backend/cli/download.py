@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from ds4_backend.builds import Build
+    from ds4_backend.catalog.builds import Build
     from ds4_backend.settings import Settings
 
 
@@ -20,8 +20,8 @@ def command(build: str | None, force: bool) -> None:
     Without BUILD, the best one that fits this machine: `ds4-backend models` shows them.
     """
     from ds4_backend import catalog, progress, settings
-    from ds4_backend.download import download
-    from ds4_backend.hub import HuggingFaceHub
+    from ds4_backend.catalog.download import download
+    from ds4_backend.catalog.hub import HuggingFaceHub
     from ds4_backend.machine import gib
 
     now = settings.load()
@@ -33,8 +33,8 @@ def command(build: str | None, force: bool) -> None:
 
 
 def _best(now: Settings) -> Build:
+    from ds4_backend.catalog.fitting import recommended, what_fits
     from ds4_backend.errors import DoesNotFit
-    from ds4_backend.fitting import recommended, what_fits
 
     best = recommended(now)
     if best is None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def command(as_json: bool) -> None:
     """List the models: embedded, registered, downloaded; and what fits."""
     from ds4_backend import catalog, settings
-    from ds4_backend.fitting import what_fits
+    from ds4_backend.catalog.fitting import what_fits
 
     now = settings.load()
     entries = catalog.models(now)

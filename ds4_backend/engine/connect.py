@@ -80,11 +80,11 @@ def check_memory(nbytes: int, name: str) -> None:
 
 
 def _load(name: str, path: Path, settings: Settings, progress: Progress) -> LocalEngine:
+    from ds4_backend.catalog.profile import profile_of
     from ds4_backend.engine.local import LocalEngine
     from ds4_backend.engine.worker import Worker
     from ds4_backend.gguf.reader import open_gguf
     from ds4_backend.model import load_model
-    from ds4_backend.profile import profile_of
     from ds4_backend.tokenizer import Tokenizer
 
     file = open_gguf(path)

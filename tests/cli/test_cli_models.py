@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from ds4_backend.builds import FLASH
+from ds4_backend.catalog.builds import FLASH
+from ds4_backend.catalog.hub import HuggingFaceHub
 from ds4_backend.errors import DownloadError
-from ds4_backend.hub import HuggingFaceHub
 from ds4_backend.machine import GIB, Machine
 
 SMALL = Machine("Linux", "x86_64", 4 * GIB, 4 * GIB, (2, 36))
@@ -15,8 +15,8 @@ BIG = Machine("Linux", "x86_64", 900 * GIB, 800 * GIB, (2, 36))
 
 def on(monkeypatch, machine: Machine, free: int = 2000 * GIB) -> None:
     for module in ("fitting", "download"):
-        monkeypatch.setattr(f"ds4_backend.{module}.this_machine", lambda: machine)
-        monkeypatch.setattr(f"ds4_backend.{module}.free_disk", lambda folder: free)
+        monkeypatch.setattr(f"ds4_backend.catalog.{module}.this_machine", lambda: machine)
+        monkeypatch.setattr(f"ds4_backend.catalog.{module}.free_disk", lambda folder: free)
 
 
 def test_models_lists_names_and_what_fits(run, monkeypatch):

@@ -123,7 +123,7 @@ def test_decode_attention_is_one_softmax_over_both_kinds_of_rows():
 
 
 def plain_windows(pairs, ratio):
-    """Pooled rows of a whole conversation: softmax per channel over a window's tokens (CSA: and over the one before)."""
+    """Pooled rows of a whole conversation: softmax per channel over a window (CSA: and over the one before)."""
     values, gates = pairs
     width = values.shape[1] // (2 if ratio == 4 else 1)
     rows = []

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ds4_backend.builds import Build
 from ds4_backend.catalog import build_path, is_installed
+from ds4_backend.catalog.builds import Build
+from ds4_backend.catalog.hub import Hub, RemoteFile
+from ds4_backend.catalog.profile import remember_header
 from ds4_backend.errors import DoesNotFit, DownloadError
-from ds4_backend.hub import Hub, RemoteFile
 from ds4_backend.machine import Machine, check_platform, fits, free_disk, gib, this_machine
-from ds4_backend.profile import remember_header
 from ds4_backend.progress import Report, silent
 from ds4_backend.settings import Settings
 

@@ -10,13 +10,13 @@ import gguf
 import numpy as np
 import pytest
 
-from ds4_backend import download as downloads
-from ds4_backend.builds import Build
-from ds4_backend.download import download
+from ds4_backend.catalog import download as downloads
+from ds4_backend.catalog.builds import Build
+from ds4_backend.catalog.download import download
+from ds4_backend.catalog.hub import RemoteFile
+from ds4_backend.catalog.profile import profile_of
 from ds4_backend.errors import DoesNotFit, DownloadError, EngineError
-from ds4_backend.hub import RemoteFile
 from ds4_backend.machine import GIB, Machine
-from ds4_backend.profile import profile_of
 from ds4_backend.settings import Settings
 
 BIG = Machine("Linux", "x86_64", 64 * GIB, 64 * GIB, (2, 36))

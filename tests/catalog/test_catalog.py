@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ds4_backend import catalog, fitting
-from ds4_backend.builds import FLASH, NEWEST
+from ds4_backend import catalog
+from ds4_backend.catalog import fitting
+from ds4_backend.catalog.builds import FLASH, NEWEST
 from ds4_backend.errors import NotInstalled, UnknownModel
 from ds4_backend.machine import GIB, Machine
 from ds4_backend.settings import Registered, Settings

@@ -9,11 +9,11 @@ import gguf
 import numpy as np
 import pytest
 
-from ds4_backend.builds import FLASH
+from ds4_backend.catalog.builds import FLASH
+from ds4_backend.catalog.profile import profile_of, remember_header
 from ds4_backend.errors import FileError
 from ds4_backend.gguf.inspect import header_digest
 from ds4_backend.gguf.reader import open_gguf
-from ds4_backend.profile import profile_of, remember_header
 from ds4_backend.settings import Registered, Settings
 
 
@@ -83,7 +83,7 @@ def test_a_published_file_is_known_by_name_and_size(tmp_path, settings, monkeypa
     path = write(tmp_path / build.file)
     assert profile(path, settings).source == "assumed"
     same = build.__class__("q2", build.file, path.stat().st_size, None, "0731", "")
-    monkeypatch.setattr("ds4_backend.profile.FLASH", (same,))
+    monkeypatch.setattr("ds4_backend.catalog.profile.FLASH", (same,))
     assert profile(path, settings).source == "name and size of the published build q2"
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ds4_backend import settings as user_settings
-from ds4_backend.builds import FLASH, Build
+from ds4_backend.catalog.builds import FLASH, Build
 from ds4_backend.errors import FileError
 from ds4_backend.settings import Settings
 

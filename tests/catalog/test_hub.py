@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from ds4_backend.catalog.hub import HuggingFaceHub, RemoteFile
 from ds4_backend.errors import DownloadError
-from ds4_backend.hub import HuggingFaceHub, RemoteFile
 
 CONTENT = bytes(range(256)) * 40
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

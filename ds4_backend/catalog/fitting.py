@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ds4_backend.builds import FLASH, NEWEST, Build
+from ds4_backend.catalog.builds import FLASH, NEWEST, Build
 from ds4_backend.machine import Machine, Verdict, fits, free_disk, gib, this_machine
 from ds4_backend.settings import Settings
 

@@ -4,7 +4,7 @@ Lowest to highest: the defaults, the config file (`config.toml` in the user's co
 DS4_BACKEND_CONFIG names), the environment (DS4_BACKEND_<KEY>). A value that is not understood stops everything with
 one `SettingsError`: a setting that is silently ignored is worse than none.
 
-This module does not know which models exist (catalog.py), and it creates no folder.
+This module does not know which models exist (`catalog`), and it creates no folder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import platformdirs
 
 from ds4_backend.errors import SettingsError
-from ds4_backend.setting_kinds import NAMES, PATH, SWITCH, TOKENS, Kind, choice
+from ds4_backend.settings.kinds import NAMES, PATH, SWITCH, TOKENS, Kind, choice
 
 APP = "ds4-backend"
 PREFIX = "DS4_BACKEND_"

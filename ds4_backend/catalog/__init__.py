@@ -11,9 +11,9 @@ from importlib import resources
 from pathlib import Path
 
 from ds4_backend import settings as user_settings
-from ds4_backend.builds import FLASH, Build
+from ds4_backend.catalog.builds import FLASH, Build
+from ds4_backend.catalog.fitting import what_fits
 from ds4_backend.errors import NotInstalled, UnknownModel
-from ds4_backend.fitting import what_fits
 from ds4_backend.settings import Registered, Settings
 
 TINY = "ds4-tiny"
