@@ -5,6 +5,7 @@ It knows no tensors.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ds4_backend.convert.recipe import FILE_TYPES
+from ds4_backend.errors import ConversionError
 from ds4_backend.gguf.geometry import ARCHITECTURE, Geometry
 
 
@@ -38,6 +40,36 @@ def general_metadata(folder: Path, config: Mapping[str, Any], recipe: str, size_
         "general.quantization_version": 2,
     }
     return keys | ({"general.source.huggingface.repository": repository} if hub else {})
+
+
+def sampling_metadata(folder: Path) -> dict[str, Any]:
+    """The `general.sampling.*` keys: what the checkpoint's generation_config.json advises, `do_sample: false` being
+    temperature 0. None without that file.
+
+    Raises ConversionError where the file is no JSON object, or advises something that is no number.
+    """
+    path = folder / "generation_config.json"
+    if not path.exists():
+        return {}
+    try:
+        advice = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        advice = None
+    if not isinstance(advice, dict):
+        raise ConversionError(f"{path} is no JSON object; download it again, or remove it")
+    if advice.get("do_sample") is False:
+        return {"general.sampling.temp": 0.0}
+    keys = {
+        "temperature": ("temp", float),
+        "top_p": ("top_p", float),
+        "top_k": ("top_k", int),
+        "min_p": ("min_p", float),
+    }
+    chosen = {name: advice[name] for name in keys if advice.get(name) is not None}
+    for name, value in chosen.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConversionError(f"{path}: {name} is {value!r}; it should be a number")
+    return {f"general.sampling.{keys[name][0]}": keys[name][1](value) for name, value in chosen.items()}
 
 
 def source_metadata(folder: Path, recipe: str, imatrix: Path | None) -> dict[str, Any]:

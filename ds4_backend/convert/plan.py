@@ -58,7 +58,7 @@ def plan_conversion(folder: Path, recipe: str, imatrix_path: Path | None) -> Pla
     keys = metadata.general_metadata(folder, config, recipe, label) | metadata.model_metadata(geometry) | tokenizer
     if imatrix_path and imatrix:
         keys |= metadata.imatrix_metadata(imatrix_path, len(imatrix.entries), imatrix.chunks, imatrix.dataset)
-    keys |= metadata.source_metadata(folder, recipe, imatrix_path)
+    keys |= metadata.sampling_metadata(folder) | metadata.source_metadata(folder, recipe, imatrix_path)
     return Plan(geometry, checkpoint, tensors, fallbacks, keys, imatrix, (*notes, *tokenizer_notes))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import gguf
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from ds4_backend.convert import convert
 from ds4_backend.convert.imatrix import Imatrix, write_imatrix
 from ds4_backend.errors import ConversionError
 from ds4_backend.gguf.geometry import Geometry
+from ds4_backend.gguf.reader import open_gguf
 from ds4_backend.gguf.writer import GGUFFile
 
 WIDE = {
@@ -152,6 +155,30 @@ def test_without_being_told_the_file_claims_no_dialect_and_no_licence(official, 
 
 class Interrupted(Exception):
     """Stands for a kill."""
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ({"do_sample": False, "temperature": 0.7}, {"temp": 0.0}),
+        ({"do_sample": True, "temperature": 0.5, "top_k": 20}, {"temp": 0.5, "top_k": 20}),
+        ({"bos_token_id": 0}, {}),
+    ],
+)
+def test_the_checkpoints_advice_on_sampling_is_kept(official, tmp_path, said, kept):
+    folder, _ = official
+    (folder / "generation_config.json").write_text(json.dumps(said))
+    convert(folder, tmp_path / "out.gguf", "f32")
+    with open_gguf(tmp_path / "out.gguf") as file:
+        found = {key: value for key, value in file.metadata.items() if key.startswith("general.sampling.")}
+    assert found == {f"general.sampling.{name}": value for name, value in kept.items()}
+
+
+def test_advice_on_sampling_that_is_no_number_is_refused(official, tmp_path):
+    folder, _ = official
+    (folder / "generation_config.json").write_text('{"temperature": "hot"}')
+    with pytest.raises(ConversionError, match="temperature is 'hot'"):
+        convert(folder, tmp_path / "out.gguf", "f32")
 
 
 def test_a_kill_in_every_tensor_is_resumed_to_the_same_bytes(tmp_path, monkeypatch):
