@@ -84,9 +84,11 @@ def _load(name: str, path: Path, settings: Settings, progress: Progress) -> Loca
     from ds4_backend.engine.local import LocalEngine
     from ds4_backend.engine.worker import Worker
     from ds4_backend.gguf.reader import open_gguf
+    from ds4_backend.machine import check_platform, this_machine
     from ds4_backend.model import load_model
     from ds4_backend.tokenizer import Tokenizer
 
+    check_platform(this_machine())
     file = open_gguf(path)
     check_memory(file.nbytes, name)
     profile = profile_of(file, settings)

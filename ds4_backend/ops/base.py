@@ -117,10 +117,11 @@ class Head:
 class State(ABC):
     """Pools and rings of one model, owned by its ops.
 
-    Pools, per page of 128 tokens: `csa` [CSA layers, 32, d], `indexer` [CSA layers, 32, w], `hca` [HCA layers, 1, d].
-    Row j of a page's CSA rows covers tokens 4j to 4j+3 of the page. Rings, per slot: the last W window rows of every
-    layer (position p at p mod W); the (value, gate) pairs of the last 8 tokens of both CSA compressors (p mod 8) and
-    of the last 128 tokens of the HCA compressors (p mod 128). Gates already hold the position bias.
+    Pools, one array per layer and row class, in pages of 128 tokens: `csa` [pages, 32, d], `indexer` [pages, 32, w],
+    `hca` [pages, 1, d]. Row j of a page's CSA rows covers tokens 4j to 4j+3 of the page. Rings, per slot and layer: the
+    last W window rows; the (value, gate) pairs of the last 8 tokens of both CSA compressors and of the last 128 tokens
+    of the HCA compressors. Gates already hold the position bias. A ring may be longer: position p is at p mod R, and R
+    is the ops' choice.
 
     A page that is not full belongs to one conversation alone.
     """
