@@ -42,7 +42,7 @@ def round_rows(rows: Float, rotary: int) -> Float:
     plain = out[..., : out.shape[-1] - rotary]
     blocks = plain.reshape(*plain.shape[:-1], -1, ROW_BLOCK)
     largest = np.maximum(np.abs(blocks).max(-1, keepdims=True), np.float32(1e-4))
-    scale = _power_of_two_scale(largest, E4M3_MAX)
+    scale = power_of_two_scale(largest, E4M3_MAX)
     out[..., : out.shape[-1] - rotary] = (_e4m3(blocks / scale) * scale).reshape(plain.shape)
     return out.astype(np.float16).astype(np.float32)
 
@@ -53,12 +53,12 @@ def round_indexer(rows: Float) -> Float:
     # float64: the transform's rounding error must not push a value over a rounding boundary of E2M1
     mixed = (rows.astype(np.float64) @ _hadamard(width)).reshape(*rows.shape[:-1], -1, INDEXER_BLOCK)
     largest = np.maximum(np.abs(mixed).max(-1, keepdims=True), 6 * 2.0**-126)
-    scale = _power_of_two_scale(largest, E2M1_MAX)
+    scale = power_of_two_scale(largest, E2M1_MAX)
     return (_e2m1(mixed / scale) * scale).astype(np.float32).reshape(rows.shape)
 
 
-def _power_of_two_scale(largest: NDArray[np.floating], top: float) -> NDArray[np.floating]:
-    """2^ceil(log2(largest / top)), exact at powers of two."""
+def power_of_two_scale(largest: NDArray[np.floating], top: float) -> NDArray[np.floating]:
+    """2^ceil(log2(largest / top)), exact at powers of two: the scale of a block with this largest magnitude."""
     mantissa, exponent = np.frexp(largest / top)  # mantissa in [0.5, 1)
     return np.ldexp(np.ones_like(largest), exponent - (mantissa == 0.5))
 
