@@ -60,7 +60,7 @@ def recipe_messages(messages: Sequence[Message]) -> list[recipe.Message]:
             out.append(recipe.UserMessage(message.content))
         elif message.role == "tool":
             out.append(recipe.ToolMessage(_escaped_result(message.content), calls.of_result(message.tool_call_id)))
-        elif not _is_empty_prefix(message):
+        elif not is_empty_prefix(message):
             replaced = [recipe.ToolCall(id, call.name, call.arguments) for id, call in calls.of_turn(message)]
             out.append(
                 recipe.AssistantMessage(message.content, message.reasoning or None, replaced or None, message.prefix)
@@ -120,7 +120,8 @@ def _escaped_result(text: str) -> str:
     return text.replace("</tool_result>", "&lt;/tool_result>")
 
 
-def _is_empty_prefix(message: Message) -> bool:
+def is_empty_prefix(message: Message) -> bool:
+    """Whether a message marked as a prefix says nothing; it is not rendered, and the answer is opened as any other."""
     return message.prefix and not message.content and not message.reasoning
 
 

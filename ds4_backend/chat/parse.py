@@ -55,6 +55,7 @@ class Parser:
         self.reasoning_tokens = 0  # up to and including </think>
         self.stop_string: str | None = None  # the one that ended the turn
         self.malformed = False  # a call block could not be read to its end
+        self._texts: dict[type[Event], list[str]] = {ReasoningDelta: [], TextDelta: []}
         self._calls: list[ToolCall] = []
         self._calls_started = 0
         self._state = _State.THINK if thinking else _State.TEXT
@@ -73,6 +74,16 @@ class Parser:
         return self._state is _State.DONE
 
     @property
+    def reasoning(self) -> str:
+        """The thinking so far, as its events give it."""
+        return "".join(self._texts[ReasoningDelta])
+
+    @property
+    def content(self) -> str:
+        """The visible text so far, as its events give it."""
+        return "".join(self._texts[TextDelta])
+
+    @property
     def calls(self) -> tuple[ToolCall, ...]:
         """The calls that are complete so far."""
         return tuple(self._calls)
@@ -84,16 +95,26 @@ class Parser:
 
     def push(self, id: int) -> list[Event]:
         """The events that are certain after token `id`."""
-        if self.done:
-            return []
+        return self._noted([] if self.done else self._push(id))
+
+    def finish(self) -> list[Event]:
+        """The events that were held back; the turn is done. An incomplete last character is dropped."""
+        return self._noted(self._finish())
+
+    def _noted(self, events: list[Event]) -> list[Event]:
+        for event in events:
+            if isinstance(event, ReasoningDelta | TextDelta):
+                self._texts[type(event)].append(event.text)
+        return events
+
+    def _push(self, id: int) -> list[Event]:
         if id == self._eos:
-            return self.finish()
+            return self._finish()
         if self._state is _State.THINK:
             return self._push_thinking(id)
         return self._read(self._piece(id))
 
-    def finish(self) -> list[Event]:
-        """The events that were held back; the turn is done. An incomplete last character is dropped."""
+    def _finish(self) -> list[Event]:
         events: list[Event] = []
         if self._state is _State.CALLS:
             events += self._block.finish()

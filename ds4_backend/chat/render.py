@@ -11,10 +11,16 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ds4_backend.chat.conversation import check, has_tool_traffic, recipe_messages, recipe_tools
+from ds4_backend.chat.conversation import (
+    check,
+    has_tool_traffic,
+    is_empty_prefix,
+    recipe_messages,
+    recipe_tools,
+)
 from ds4_backend.chat.dialects import RecipeEffort, dialect_of
 from ds4_backend.errors import EngineError, RequestError
-from ds4_backend.tokenizer import THINK
+from ds4_backend.tokenizer import ASSISTANT, EOS, THINK
 from ds4_backend.types import Request
 
 if TYPE_CHECKING:
@@ -32,11 +38,26 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class AssistantTurn:
+    """Where message `message` of the request stands in the prompt: segments `start` to `end`, not included.
+
+    The first is the control token `<｜Assistant｜>`; at `end` is the control end-of-sentence token, or, for a prefix,
+    the end of the prompt. `keeps_thinking` says whether reasoning is written here if there is any.
+    """
+
+    message: int
+    start: int
+    end: int
+    keeps_thinking: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Rendered:
     """A prompt. `effort` is the level that took effect, None with thinking off."""
 
     segments: tuple[Segment, ...]
     effort: str | None = None
+    turns: tuple[AssistantTurn, ...] = ()
 
     @property
     def text(self) -> str:
@@ -95,7 +116,10 @@ def render(request: Request, dialect: str) -> Rendered:
         prompt = _prompt(request, thinking, effort)
     except UnicodeEncodeError as error:
         raise RequestError(f"a message is not valid Unicode ({error}): remove the lone surrogate") from error
-    return Rendered(prompt.segments(), (request.effort or levels.default) if thinking else None)
+    segments = prompt.segments()
+    return Rendered(
+        segments, (request.effort or levels.default) if thinking else None, _assistant_turns(segments, request)
+    )
 
 
 def _prompt(request: Request, thinking: bool, effort: RecipeEffort) -> _Prompt:
@@ -104,6 +128,22 @@ def _prompt(request: Request, thinking: bool, effort: RecipeEffort) -> _Prompt:
     if tools or not thinking or not has_tool_traffic(request.messages):
         return _encode(messages, tools, thinking, effort)
     return _encode_keeping_thinking(messages, effort)
+
+
+def _assistant_turns(segments: tuple[Segment, ...], request: Request) -> tuple[AssistantTurn, ...]:
+    """The span of each assistant message. The encoder opens every one, and ends every one but a prefix."""
+    messages = request.messages
+    written = [i for i, m in enumerate(messages) if m.role == "assistant" and not is_empty_prefix(m)]
+    starts = [index for index, segment in enumerate(segments) if segment == Segment(ASSISTANT, control=True)]
+    ends = [index for index, segment in enumerate(segments) if segment == Segment(EOS, control=True)]
+    prefix = written[-1:] == [len(messages) - 1]  # a last assistant message is always one
+    if (len(starts), len(ends)) != (len(written) + (not prefix), len(written) - prefix):
+        raise EngineError("the prompt encoder opened or ended turns in an unknown way: install deepseek-recipe 0.2")
+    keeps = bool(request.tools) or (request.thinking is not False and has_tool_traffic(messages))
+    return tuple(
+        AssistantTurn(message, start, end, keeps or messages[message].prefix)
+        for message, start, end in zip(written, starts, [*ends, len(segments)], strict=False)
+    )
 
 
 def _encode_keeping_thinking(messages: list[recipe.Message], effort: RecipeEffort) -> _Prompt:

@@ -13,30 +13,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ds4_backend.chat.replay import Encoded, record_of
 from ds4_backend.engine.sampler import Sampler
 from ds4_backend.types import End, Event, FinishReason, Progress, Timings, Usage
 
 if TYPE_CHECKING:
     from ds4_backend.chat import Parser
     from ds4_backend.engine.kept import KeptSequences
+    from ds4_backend.engine.turns import Turns
     from ds4_backend.model import Model, Sequence
+    from ds4_backend.tokenizer import Tokenizer
 
 Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A request made ready: `prompt` ids, how to read and draw the answer, when to stop.
+    """A request made ready: its prompt, how to read and draw the answer, when to stop.
 
     `budget` is the most tokens that may be generated, `budget_cause` what set it: `max_tokens` or `context`.
     """
 
-    prompt: tuple[int, ...]
+    prompt: Encoded
     parser: Parser
     sampler: Sampler
     budget: int
     budget_cause: str
-    eos: int
+    tokenizer: Tokenizer
     metadata: dict[str, Any]
     asked_at: float = field(default_factory=time.perf_counter)
 
@@ -44,19 +47,21 @@ class Job:
 class Generation:
     """Runs one `Job` on a model."""
 
-    def __init__(self, model: Model, job: Job, kept: KeptSequences) -> None:
-        self._model, self._job, self._kept = model, job, kept
+    def __init__(self, model: Model, job: Job, kept: KeptSequences, turns: Turns) -> None:
+        self._model, self._job, self._kept, self._turns = model, job, kept, turns
+        self._prompt = job.prompt.ids
         self._read: list[int] = []  # ids that the sequence has been through
-        self._output = 0
+        self._sampled: list[int] = []  # without the end-of-sentence token
 
     def events(self) -> Generator[Event, None, End]:
         """The events but for the last; returns the `End`.
 
-        The sequence is kept when the answer ends or the generator is closed, and released after an error.
+        The sequence is kept when the answer ends or the generator is closed, and the turn is remembered for replay;
+        after an error the sequence is released.
         """
-        sequence = self._kept.resume(self._job.prompt) or self._model.new_sequence()
+        sequence = self._kept.resume(self._prompt) or self._model.new_sequence()
         cached = sequence.length
-        self._read.extend(self._job.prompt[:cached])
+        self._read.extend(self._prompt[:cached])
         try:
             start = time.perf_counter()
             logits = yield from self._prefill(sequence)
@@ -73,6 +78,9 @@ class Generation:
         return self._end(cause, cached, Timings(first - start, last - first, first - self._job.asked_at))
 
     def _keep(self, sequence: Sequence) -> None:
+        job = self._job
+        if record := record_of(job.prompt, self._sampled, job.parser, job.tokenizer):
+            self._turns.add(record, job.prompt.parent)
         if self._read:
             self._kept.add(tuple(self._read), sequence)
         else:
@@ -80,7 +88,7 @@ class Generation:
 
     def _prefill(self, sequence: Sequence) -> Generator[Event, None, Logits]:
         """Read the prompt; returns the logits [V] after it."""
-        prompt, cached = self._job.prompt, sequence.length
+        prompt, cached = self._prompt, sequence.length
         yield Progress(cached, len(prompt), cached)
         for stop in chunk_ends(cached, len(prompt), self._model.prefill_tokens):
             logits = self._forward(sequence, prompt[len(self._read) : stop])
@@ -94,12 +102,12 @@ class Generation:
     def _decode(self, sequence: Sequence, logits: Logits) -> Generator[Event, None, str]:
         """Draw tokens until something ends the answer; returns what did."""
         job, parser = self._job, self._job.parser
-        while (token := job.sampler.pick(logits)) != job.eos:
-            self._output += 1
+        while (token := job.sampler.pick(logits)) != job.tokenizer.eos:
+            self._sampled.append(token)
             yield from parser.push(token)
             if parser.done:
                 return "stop_string" if parser.stop_string is not None else "tool_calls"
-            if self._output >= job.budget:
+            if len(self._sampled) >= job.budget:
                 yield from parser.finish()
                 return job.budget_cause if parser.stop_string is None else "stop_string"
             logits = self._forward(sequence, (token,))
@@ -113,7 +121,7 @@ class Generation:
 
     def _end(self, cause: str, cached: int, timings: Timings) -> End:
         job, parser = self._job, self._job.parser
-        usage = Usage(len(job.prompt), cached, self._output, parser.reasoning_tokens)
+        usage = Usage(len(self._prompt), cached, len(self._sampled), parser.reasoning_tokens)
         detail: dict[str, Any] = {"finish_cause": cause}
         if parser.stop_string is not None:
             detail["stop_string"] = parser.stop_string

@@ -12,11 +12,13 @@ from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ds4_backend.chat import Parser, Rendered, render
+from ds4_backend.chat.replay import Encoded, encode_with_replay
 from ds4_backend.engine.defaults import REFERENCE
 from ds4_backend.engine.engine import Engine, Events
 from ds4_backend.engine.generation import Generation, Job
 from ds4_backend.engine.kept import KEPT, KeptSequences
 from ds4_backend.engine.sampler import Sampler
+from ds4_backend.engine.turns import Turns
 from ds4_backend.engine.worker import Worker
 from ds4_backend.errors import ContextOverflow, DS4Error, EngineError, RequestError
 from ds4_backend.types import End, Event, Failed, Progress, Request, Sampling
@@ -55,6 +57,7 @@ class LocalEngine(Engine):
         self._name, self._defaults, self._on_close = name, defaults, on_close
         self.context = min(context or model.geometry.context_length, model.geometry.context_length)
         self._kept = KeptSequences(kept)
+        self._turns = Turns()
         self._worker = worker or Worker(name)
         self._turn = threading.Lock()
         self._closed = self._released = False
@@ -69,7 +72,7 @@ class LocalEngine(Engine):
 
     def count_tokens(self, request: Request) -> int:
         """See `Engine.count_tokens`."""
-        return len(self._encode(render(request, self._dialect)))
+        return len(self._encode(render(request, self._dialect), request).ids)
 
     def status(self) -> Mapping[str, Any]:
         """Model, dialect, context in tokens, whether an answer is being made, lengths of the kept sequences."""
@@ -104,9 +107,10 @@ class LocalEngine(Engine):
 
     def _run(self, job: Job) -> Events:
         while not self._turn.acquire(timeout=WAIT_SECONDS):
-            yield Progress(0, len(job.prompt))
+            yield Progress(0, len(job.prompt.ids))
+        generation = Generation(self._model, job, self._kept, self._turns)
         try:
-            last: Event = yield from self._guarded(self._worker.each(Generation(self._model, job, self._kept).events()))
+            last: Event = yield from self._guarded(self._worker.each(generation.events()))
         finally:
             self._turn.release()
             self._sweep()
@@ -125,23 +129,23 @@ class LocalEngine(Engine):
             failure.__cause__ = error
             return Failed(failure)
 
-    def _encode(self, rendered: Rendered) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode_segments(rendered.segments))
+    def _encode(self, rendered: Rendered, request: Request) -> Encoded:
+        return encode_with_replay(rendered, request.messages, self._tokenizer, self._turns.find)
 
     def _job(self, request: Request) -> Job:
         if request.max_tokens is not None and request.max_tokens < 1:
             raise RequestError(f"max_tokens is {request.max_tokens}; it must be at least 1")
         sampler = Sampler(request.sampling, self._defaults)
         rendered = render(request, self._dialect)
-        prompt = self._encode(rendered)
-        budget, cause = self._budget(len(prompt), request.max_tokens)
+        prompt = self._encode(rendered, request)
+        budget, cause = self._budget(len(prompt.ids), request.max_tokens)
         return Job(
             prompt=prompt,
             parser=Parser(self._tokenizer, rendered.thinking, request.stop),
             sampler=sampler,
             budget=budget,
             budget_cause=cause,
-            eos=self._tokenizer.eos,
+            tokenizer=self._tokenizer,
             metadata={
                 "model": self._name,
                 "dialect": self._dialect,
