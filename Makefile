@@ -46,11 +46,14 @@ demo: .venv/.demo
 
 test: test-fast test-slow
 
+# One process a core, each with one BLAS thread: the networks of the tests are too small for more.
+PYTEST = OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -q -n auto --maxprocesses 8
+
 test-fast: .venv/.test
-	$(PY) -m pytest -q -m "not slow" $(ARGS) $(NONE_IS_FINE)
+	$(PYTEST) -m "not slow" $(ARGS) $(NONE_IS_FINE)
 
 test-slow: .venv/.test
-	$(PY) -m pytest -q -m slow $(ARGS) $(NONE_IS_FINE)
+	$(PYTEST) -m slow $(ARGS) $(NONE_IS_FINE)
 
 lint: .venv/.lint
 	$(PY) -m ruff check .
