@@ -29,20 +29,24 @@ MAX_TOKENS = 256
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One case: whether the answer was right, the answer, and log-probabilities [n, V] for the n tokens of the
-    reference answer, `ids`. Cases with thinking have no rows, for their reference holds no thoughts."""
+    reference answer, `ids`. Cases with thinking have no rows, for their reference holds no thoughts. `prompt` [m, V]
+    are those after each token of the prompt but the last, if they were asked for."""
 
     right: bool
     answer: Answer
     ids: NDArray[np.int64]
     logprobs: NDArray[np.float32]
+    prompt: NDArray[np.float32]
 
 
 @dataclass(slots=True)
 class _Reading:
-    """An answer being made: `logits` [V] come after everything that `state` has been through."""
+    """An answer being made: `logits` [V] come after everything that `state` has been through, `prompt` [m, V] after
+    the prompt's other tokens."""
 
     state: State
     logits: NDArray[np.float32]
+    prompt: NDArray[np.float32]
     parser: Parser
     events: list[Event] = field(default_factory=list)
     length: int = 0
@@ -59,25 +63,26 @@ class Examinee:
         self.tokenizer = Tokenizer.from_gguf(file.metadata)
         self.model = load_model(file, ops="numpy", cache_simulation=profile.cache_simulation)
 
-    def take(self, cases: Sequence[Case]) -> list[Outcome]:
-        """The outcomes of cases that are decoded together."""
-        readings = [self._read(case) for case in cases]
+    def take(self, cases: Sequence[Case], *, prompts: bool = False) -> list[Outcome]:
+        """The outcomes of cases that are decoded together; with `prompts`, what is expected inside prompts too."""
+        readings = [self._read(case, prompts) for case in cases]
         references = [self._reference(case, reading) for case, reading in zip(cases, readings, strict=True)]
         self._decode(readings)
         answers = [answer_of(reading.events) for reading in readings]
         return [
-            Outcome(case.right(answer), answer, *reference)
-            for case, answer, reference in zip(cases, answers, references, strict=True)
+            Outcome(case.right(answer), answer, *reference, log_softmax(reading.prompt))
+            for case, answer, reference, reading in zip(cases, answers, references, readings, strict=True)
         ]
 
-    def _read(self, case: Case) -> _Reading:
-        """Run the prompt."""
+    def _read(self, case: Case, every: bool) -> _Reading:
+        """Run the prompt, and keep the logits after every token or after the last."""
         rendered = render(case.request, self.dialect)
         ids = self.tokenizer.encode_segments(rendered.segments)
-        state = self.model.new_sequence()
-        for start in range(0, len(ids), self.model.prefill_tokens):
-            logits = self.model.forward([(state, ids[start : start + self.model.prefill_tokens])])
-        return _Reading(state, logits[0], Parser(self.tokenizer, rendered.thinking))
+        state, step = self.model.new_sequence(), self.model.prefill_tokens
+        parts = [ids[start : start + step] for start in range(0, len(ids), step)]
+        logits = [self.model.forward([(state, part)], every=every) for part in parts]
+        known = np.concatenate(logits if every else logits[-1:])
+        return _Reading(state, known[-1], known[:-1], Parser(self.tokenizer, rendered.thinking))
 
     def _reference(self, case: Case, reading: _Reading) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The ids of the reference answer, end-of-sentence included, and log-probabilities before each of them."""
@@ -125,9 +130,9 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def divergence(base: Outcome, other: Outcome) -> NDArray[np.float64]:
-    """KL(base || other) in nats before each token of the reference answer."""
-    return (np.exp(base.logprobs.astype(np.float64)) * (base.logprobs - other.logprobs)).sum(axis=-1)
+def divergence(base: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
+    """KL(base || other) in nats of each row of log-probabilities."""
+    return (np.exp(base.astype(np.float64)) * (base - other)).sum(axis=-1)
 
 
 def groups(cases: Sequence[Case], size: int) -> Iterator[Sequence[Case]]:

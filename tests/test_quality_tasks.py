@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from quality_run import Examinee, Outcome, answer_of, divergence, log_softmax  # noqa: E402
+from quality_run import Examinee, answer_of, divergence, log_softmax  # noqa: E402
 from quality_tasks import FAMILIES, Answer, cases, grading, transcript  # noqa: E402
 from quality_tasks.case import answer_of as said  # noqa: E402
 
@@ -94,10 +94,7 @@ def test_a_text_answer_with_a_call_beside_it_is_wrong():
 
 
 def test_divergence_is_zero_from_itself_and_known_for_two_coins():
-    def outcome(*p: float) -> Outcome:
-        return Outcome(True, Answer(""), np.array([0]), np.log(np.array([p], np.float32)))
-
-    fair, bent = outcome(0.5, 0.5), outcome(0.9, 0.1)
+    fair, bent = (np.log(np.array([p], np.float32)) for p in ((0.5, 0.5), (0.9, 0.1)))
     assert divergence(fair, fair) == pytest.approx([0.0], abs=1e-7)
     assert divergence(bent, fair) == pytest.approx([0.9 * np.log(1.8) + 0.1 * np.log(0.2)], rel=1e-5)
 
@@ -122,8 +119,16 @@ def test_the_reference_answers_are_likely_to_the_embedded_model(examinee):
     outcome = examinee.take(DRAWN["products"][:1])[0]
     nll = -outcome.logprobs[np.arange(len(outcome.ids)), outcome.ids]
     assert len(nll) > 5 and nll.mean() < 0.1
-    thinking = examinee.take(DRAWN["sums, thinking"][:1])[0]
-    assert len(thinking.ids) == len(thinking.logprobs) == 0
+    assert len(outcome.prompt) == 0
+
+
+def test_what_is_expected_inside_a_prompt_is_kept_on_request(examinee):
+    case = DRAWN["sums, thinking"][0]
+    outcome = examinee.take([case], prompts=True)[0]
+    request = replace(case.request, sampling=Sampling(temperature=0))
+    assert len(outcome.prompt) == connect(TINY).count_tokens(request) - 1
+    assert np.exp(outcome.prompt).sum(axis=1) == pytest.approx(1, rel=1e-4)
+    assert len(outcome.ids) == len(outcome.logprobs) == 0
 
 
 @pytest.mark.slow
@@ -132,5 +137,6 @@ def test_the_benchmark_prints_accuracy_and_distances_of_a_file():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     report = json.loads(done.stdout)[TINY]
     assert set(report["accuracy"]) == set(FAMILIES) and report["mean"] > 0.7
-    assert report["kl"] == pytest.approx(0, abs=1e-6) and report["same_argmax"] == 1
+    assert report["kl"] == pytest.approx(0, abs=1e-6) and report["same"] == 1
+    assert report["kl_prompts"] == pytest.approx(0, abs=1e-6) and report["prompt_tokens"] > 2000
     assert 0 < report["nll"] < 0.5 and report["bytes"] == resolve(TINY).stat().st_size

@@ -182,7 +182,7 @@ def logit_lines(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> str:
     kl = (np.exp(p) * (p - q)).sum(axis=1)
     return (
         f"  logits: cosine mean {cosine.mean():.6f}, lowest {cosine.min():.6f}; largest difference "
-        f"{np.abs(a - b).max():.4f} (logits up to {np.abs(a).max():.1f})\n"
+        f"{np.abs(a - b).max():.2g} (logits up to {np.abs(a).max():.1f})\n"
         f"  likeliest token equal at {same:.2%} of the positions; KL mean {kl.mean():.6f}, largest {kl.max():.5f} nats"
     )
 
