@@ -99,9 +99,9 @@ def record_of(prompt: Encoded, sampled: Sequence[int], parser: Parser, tokenizer
     """The record of the answer to `prompt`: `sampled` ids, the end-of-sentence token left out, as `parser` read them.
 
     A prefix that was continued is part of it. An answer that ends before what was sampled, at a stop string or where
-    the client left, is cut there; the last token may then be spelt anew. None where there is nothing to replay:
-    nothing sampled, a call cut off by the client, or special tokens that an answer cannot hold, which must not act in
-    later prompts.
+    the client left, is cut there; the last token may then be spelt anew. None where there is nothing to replay: the
+    client left before the first token, a stop string came after calls, or there are special tokens that an answer
+    cannot hold, which must not act in later prompts.
     """
     cut = parser.stop_string is not None or not parser.done
     if cut and (parser.calls or not sampled):
