@@ -72,7 +72,8 @@ class Request:
     """Everything one answer depends on.
 
     `thinking` None means the model's default (on). `effort` is one of low, high, max; what it does depends on the
-    checkpoint's dialect (docs/chat.md). `max_tokens` counts generated tokens, thinking included.
+    checkpoint's dialect (docs/chat.md). `max_tokens` counts generated tokens, thinking included. `private` keeps the
+    request out of the disk cache; its state lives in memory only.
     """
 
     messages: tuple[Message, ...]
@@ -82,6 +83,7 @@ class Request:
     sampling: Sampling = Sampling()
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    private: bool = False
 
 
 @dataclass(frozen=True, slots=True)

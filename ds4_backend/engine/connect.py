@@ -5,6 +5,7 @@ It knows the catalogue and how to load; what loads is imported only when somethi
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,9 +19,13 @@ from ds4_backend.engine.engine import Engine
 from ds4_backend.errors import DoesNotFit
 
 if TYPE_CHECKING:
+    from ds4_backend.catalog.profile import Profile
+    from ds4_backend.engine.disk import DiskCache
     from ds4_backend.engine.local import LocalEngine
     from ds4_backend.gguf.reader import GGUF
+    from ds4_backend.model import Model
     from ds4_backend.settings import Settings
+    from ds4_backend.tokenizer import Tokenizer
 
 Progress = Callable[[int, int], None]
 """Called with (layers loaded, layers)."""
@@ -65,6 +70,17 @@ def offer(name: str, engine: Engine) -> Iterator[None]:
                 _offered[name] = before
 
 
+def close_all() -> None:
+    """Close every engine of this process, so that what their caches still have to write is written. Runs at exit."""
+    with _lock:
+        engines = list(_running.values())
+    for engine in engines:
+        engine.close()
+
+
+atexit.register(close_all)
+
+
 def check_memory(nbytes: int, name: str) -> None:
     """Raise DoesNotFit with the numbers where this machine's memory cannot hold a model file of `nbytes`."""
     from ds4_backend.machine import WORKING_MEMORY, gib, this_machine
@@ -103,6 +119,7 @@ def _load(name: str, path: Path, settings: Settings, progress: Progress) -> Loca
             cache_simulation=profile.cache_simulation,
             progress=progress,
         )
+        disk = _disk(settings, file, profile, model, tokenizer)
     except BaseException:
         worker.close()
         raise
@@ -113,9 +130,29 @@ def _load(name: str, path: Path, settings: Settings, progress: Progress) -> Loca
         name=path.stem,
         defaults=defaults,
         context=_context(path, settings),
+        disk=disk,
         worker=worker,
         on_close=lambda: _forget(path),
     )
+
+
+def _disk(settings: Settings, file: GGUF, profile: Profile, model: Model, tokenizer: Tokenizer) -> DiskCache | None:
+    """The model's part of the disk cache, unless it is switched off."""
+    from ds4_backend.cache.fingerprint import fingerprint, weight_files
+    from ds4_backend.cache.store import Store
+    from ds4_backend.engine.disk import DiskCache, layout_name
+
+    if settings.cache == "off":
+        return None
+    name = fingerprint(
+        weight_files(file),
+        dialect=profile.dialect,
+        cache_simulation=profile.cache_simulation,
+        layout=layout_name(),
+    )
+    store = Store.open(settings.cache_dir / "prompts", max_bytes=settings.cache_size)
+    store.register(name, file.paths[0].stem)
+    return DiskCache(store, name, model, tokenizer)
 
 
 def _ops(settings: Settings, file: GGUF) -> str:

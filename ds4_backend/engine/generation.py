@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ds4_backend.chat.replay import Encoded, record_of
+from ds4_backend.engine.disk import Resumed
 from ds4_backend.engine.sampler import Sampler
 from ds4_backend.types import End, Event, FinishReason, Progress, Timings, Usage
 
 if TYPE_CHECKING:
     from ds4_backend.chat import Parser
+    from ds4_backend.engine.disk import DiskCache
     from ds4_backend.engine.kept import KeptSequences
     from ds4_backend.engine.turns import Turns
     from ds4_backend.model import Model, Sequence
@@ -41,14 +43,17 @@ class Job:
     budget_cause: str
     tokenizer: Tokenizer
     metadata: dict[str, Any]
+    private: bool = False
     asked_at: float = field(default_factory=time.perf_counter)
 
 
 class Generation:
-    """Runs one `Job` on a model."""
+    """Runs one `Job` on a model. `disk` is None where nothing is kept on disk."""
 
-    def __init__(self, model: Model, job: Job, kept: KeptSequences, turns: Turns) -> None:
+    def __init__(self, model: Model, job: Job, kept: KeptSequences, turns: Turns, disk: DiskCache | None) -> None:
         self._model, self._job, self._kept, self._turns = model, job, kept, turns
+        self._disk = None if job.private else disk
+        self._recorder = self._disk and self._disk.recorder(job.prompt)
         self._prompt = job.prompt.ids
         self._read: list[int] = []  # ids that the sequence has been through
         self._sampled: list[int] = []  # without the end-of-sentence token
@@ -59,11 +64,11 @@ class Generation:
         The sequence is kept when the answer ends or the generator is closed, and the turn is remembered for replay;
         after an error the sequence is released.
         """
-        sequence = self._kept.resume(self._prompt) or self._model.new_sequence()
+        start = time.perf_counter()
+        sequence, resumed = self._resume()
         cached = sequence.length
         self._read.extend(self._prompt[:cached])
         try:
-            start = time.perf_counter()
             logits = yield from self._prefill(sequence)
             first = time.perf_counter()
             cause = yield from self._decode(sequence, logits)
@@ -74,13 +79,31 @@ class Generation:
         except BaseException:
             sequence.release()
             raise
+        finally:
+            if self._disk:
+                self._disk.release(resumed)
+        if self._disk:
+            self._disk.timed(len(self._prompt) - cached, first - start)
         self._keep(sequence)
-        return self._end(cause, cached, Timings(first - start, last - first, first - self._job.asked_at))
+        return self._end(cause, resumed, Timings(first - start, last - first, first - self._job.asked_at))
+
+    def _resume(self) -> tuple[Sequence, Resumed]:
+        """The longest state of the prompt that memory or disk holds, as a sequence to go on with."""
+        sequence = self._kept.resume(self._prompt)
+        held = sequence.length if sequence else 0
+        resumed = self._disk.resume(self._prompt, held) if self._disk else Resumed(None, memory=held)
+        if resumed.sequence is not None:
+            if sequence:
+                sequence.release()
+            sequence = resumed.sequence
+        return sequence or self._model.new_sequence(), resumed
 
     def _keep(self, sequence: Sequence) -> None:
         job = self._job
         if record := record_of(job.prompt, self._sampled, job.parser, job.tokenizer):
-            self._turns.add(record, job.prompt.parent)
+            self._turns.add(record, job.prompt.parent, private=job.private)
+        if self._recorder:
+            self._recorder.finish(sequence)
         if self._read:
             self._kept.add(tuple(self._read), sequence)
         else:
@@ -92,6 +115,8 @@ class Generation:
         yield Progress(cached, len(prompt), cached)
         for stop in chunk_ends(cached, len(prompt), self._model.prefill_tokens):
             logits = self._forward(sequence, prompt[len(self._read) : stop])
+            if self._recorder:
+                self._recorder.passed(sequence)
             if stop == len(prompt) - 1:
                 # The last token opens the answer (`<think>` or `</think>`), and the next turn may open it differently.
                 self._kept.add(prompt[:stop], sequence.fork())
@@ -111,6 +136,8 @@ class Generation:
                 yield from parser.finish()
                 return job.budget_cause if parser.stop_string is None else "stop_string"
             logits = self._forward(sequence, (token,))
+            if self._recorder:
+                self._recorder.passed(sequence, token)
         yield from parser.finish()
         return "eos" if parser.stop_string is None else "stop_string"
 
@@ -119,10 +146,11 @@ class Generation:
         self._read.extend(tokens)
         return logits
 
-    def _end(self, cause: str, cached: int, timings: Timings) -> End:
+    def _end(self, cause: str, resumed: Resumed, timings: Timings) -> End:
         job, parser = self._job, self._job.parser
+        cached = resumed.memory + resumed.disk
         usage = Usage(len(self._prompt), cached, len(self._sampled), parser.reasoning_tokens)
-        detail: dict[str, Any] = {"finish_cause": cause}
+        detail: dict[str, Any] = {"finish_cause": cause, "cache": resumed.report()}
         if parser.stop_string is not None:
             detail["stop_string"] = parser.stop_string
         if parser.malformed:

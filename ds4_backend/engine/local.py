@@ -18,12 +18,13 @@ from ds4_backend.engine.engine import Engine, Events
 from ds4_backend.engine.generation import Generation, Job
 from ds4_backend.engine.kept import KEPT, KeptSequences
 from ds4_backend.engine.sampler import Sampler
-from ds4_backend.engine.turns import Turns
+from ds4_backend.engine.turns import StoredTurns, Turns
 from ds4_backend.engine.worker import Worker
 from ds4_backend.errors import ContextOverflow, DS4Error, EngineError, RequestError
 from ds4_backend.types import End, Event, Failed, Progress, Request, Sampling
 
 if TYPE_CHECKING:
+    from ds4_backend.engine.disk import DiskCache
     from ds4_backend.model import Model
     from ds4_backend.tokenizer import Tokenizer
 
@@ -36,8 +37,8 @@ class LocalEngine(Engine):
     """Answers from a loaded model.
 
     `name` is what the caller calls the model. `context` limits prompt plus answer, in tokens; None is what the file
-    allows. `kept` sequences stay in memory for requests that go on from them. All work is done on `worker`, the one
-    that loaded the model. `on_close` runs once, at the end.
+    allows. `kept` sequences stay in memory for requests that go on from them, and `disk` keeps state beyond that. All
+    work is done on `worker`, the one that loaded the model. `on_close` runs once, at the end.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class LocalEngine(Engine):
         defaults: Sampling = REFERENCE,
         context: int | None = None,
         kept: int = KEPT,
+        disk: DiskCache | None = None,
         worker: Worker | None = None,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
@@ -57,7 +59,8 @@ class LocalEngine(Engine):
         self._name, self._defaults, self._on_close = name, defaults, on_close
         self.context = min(context or model.geometry.context_length, model.geometry.context_length)
         self._kept = KeptSequences(kept)
-        self._turns = Turns()
+        self._disk = disk
+        self._turns = StoredTurns(disk.store, disk.fingerprint, tokenizer) if disk else Turns()
         self._worker = worker or Worker(name)
         self._turn = threading.Lock()
         self._closed = self._released = False
@@ -97,8 +100,9 @@ class LocalEngine(Engine):
         if self._closed and self._turn.acquire(blocking=False):
             if not self._released:
                 self._released = True
-                self._worker.call(self._kept.clear)
-                self._worker.close()
+                self._worker.close(self._kept.clear)
+                if self._disk:
+                    self._disk.close()
             self._turn.release()
 
     def _check_open(self) -> None:
@@ -108,7 +112,7 @@ class LocalEngine(Engine):
     def _run(self, job: Job) -> Events:
         while not self._turn.acquire(timeout=WAIT_SECONDS):
             yield Progress(0, len(job.prompt.ids))
-        generation = Generation(self._model, job, self._kept, self._turns)
+        generation = Generation(self._model, job, self._kept, self._turns, self._disk)
         try:
             last: Event = yield from self._guarded(self._worker.each(generation.events()))
         finally:
@@ -146,6 +150,7 @@ class LocalEngine(Engine):
             budget=budget,
             budget_cause=cause,
             tokenizer=self._tokenizer,
+            private=request.private,
             metadata={
                 "model": self._name,
                 "dialect": self._dialect,

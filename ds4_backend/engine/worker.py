@@ -32,16 +32,17 @@ class Worker:
                     return item
                 yield item
         finally:
-            self._close(items)
+            self._finally(items.close)
 
-    def close(self) -> None:
-        """End the thread once it is idle. Closing twice is harmless."""
+    def close(self, last: Callable[[], object] = lambda: None) -> None:
+        """Run `last` and end the thread once it is idle. Closing twice is harmless."""
+        self._finally(last)
         self._pool.shutdown(wait=False)
 
-    def _close(self, items: Generator[Item, None, Result]) -> None:
+    def _finally(self, function: Callable[[], object]) -> None:
         try:
-            done = self._pool.submit(items.close)
-        except RuntimeError:  # the interpreter is ending and has ended this thread: nothing is left to tidy up
+            done = self._pool.submit(function)
+        except RuntimeError:  # closed, or the interpreter is ending and has ended this thread: nothing is left to tidy
             return
         done.result()
 

@@ -9,7 +9,6 @@ A page or tail has no header: size and order follow from geometry and length, so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -51,17 +50,17 @@ class StateCodec:
         parts = {kind: self._encode(kind, rows[kind]) for kind in kinds}
         return [b"".join(parts[kind][page].tobytes() for kind in kinds) for page in range(count)]
 
-    def decode_pages(self, pages: Sequence[bytes | memoryview]) -> Rows:
-        """The reverse of `encode_pages`. Raises EngineError for a page of another size."""
-        shapes = self._page_shapes()
-        for page in pages:
-            self._check_size(len(page), self.page_nbytes, "page")
-        raw = np.stack([np.frombuffer(page, np.uint8) for page in pages]) if pages else np.empty((0, 0), np.uint8)
-        rows, at = {}, 0
-        for kind, shape in shapes.items():
-            size = self._part_nbytes(kind, shape)
-            rows[kind] = self._decode(kind, raw[:, at : at + size], (len(pages), *shape))
-            at += size
+    def decode_pages(self, pages: bytes | memoryview) -> Rows:
+        """The reverse of `encode_pages`, of all pages one after another. Raises EngineError where their size does not
+        fit."""
+        size = self.page_nbytes
+        count = len(pages) // size if size else 0
+        self._check_size(len(pages), count * size, f"row of {count} pages")
+        raw, rows, at = np.frombuffer(pages, np.uint8).reshape(count, size), {}, 0
+        for kind, shape in self._page_shapes().items():
+            part = self._part_nbytes(kind, shape)
+            rows[kind] = self._decode(kind, raw[:, at : at + part], (count, *shape))
+            at += part
         return rows
 
     def encode_tail(self, rows: Rows, length: int) -> bytes:

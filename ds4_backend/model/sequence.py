@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ds4_backend.errors import EngineError
@@ -109,10 +110,15 @@ class Sequence:
 
     def export(self) -> Snapshot:
         """Everything needed to continue elsewhere, as host arrays."""
-        slot, full = self._alive(), self.length // PAGE_TOKENS
-        state = self._arena.state
-        pages = state.export_pages(self._pages[:full])
-        return Snapshot(self.length, pages, state.export_tail(slot, self._open_page(), self.length))
+        return Snapshot(self.length, self.export_pages(range(self.length // PAGE_TOKENS)), self.export_tail())
+
+    def export_pages(self, numbers: Iterable[int]) -> Rows:
+        """Some of its full pages, counted from 0 (see `State.export_pages`)."""
+        return self._arena.state.export_pages([self._pages[number] for number in numbers])
+
+    def export_tail(self) -> Rows:
+        """What a resume at this very length needs beside the full pages (see `State.export_tail`)."""
+        return self._arena.state.export_tail(self._alive(), self._open_page(), self.length)
 
     def load(self, snapshot: Snapshot) -> None:
         """Take over a snapshot; only an empty sequence can."""

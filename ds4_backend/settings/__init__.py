@@ -20,7 +20,7 @@ from typing import Any
 import platformdirs
 
 from ds4_backend.errors import SettingsError
-from ds4_backend.settings.kinds import NAMES, PATH, SWITCH, TOKENS, Kind, choice
+from ds4_backend.settings.kinds import NAMES, PATH, SIZE, SWITCH, TOKENS, Kind, choice
 
 APP = "ds4-backend"
 PREFIX = "DS4_BACKEND_"
@@ -50,6 +50,9 @@ class Settings:
     cache_dir: Path
     state_dir: Path
     ops: str = "auto"
+    cache: str = "on"
+    cache_size: int | None = None
+    host: str = "off"
     models: tuple[Registered, ...] = ()
     config_file: Path | None = None
 
@@ -98,6 +101,27 @@ KEYS = (
         "What computes. `auto` leaves the choice to the engine.",
         lambda: "auto",
         "`auto`",
+    ),
+    Key(
+        "cache",
+        choice("on", "off"),
+        "Whether prompts' state is kept on disk, so that a long context is read once (docs/cache.md).",
+        lambda: "on",
+        "`on`",
+    ),
+    Key(
+        "cache_size",
+        SIZE,
+        "The most that the prompt cache may hold on disk.",
+        lambda: None,
+        "a tenth of the free disk, at most 64 GB",
+    ),
+    Key(
+        "host",
+        choice("off"),
+        "Where models run. `off`: in the process that asks.",
+        lambda: "off",
+        "`off`",
     ),
 )
 MODEL_KEYS = {

@@ -5,6 +5,7 @@ A kind reads what TOML or the environment holds, and raises ValueError for anyth
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,16 @@ def _tokens(value: Any) -> int:
     return value
 
 
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+
+
+def _size(value: Any) -> int:
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(value))
+    if isinstance(value, bool) or found is None or found[2].upper() not in _UNITS:
+        raise ValueError
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
 def _names(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
         raise ValueError
@@ -59,5 +70,6 @@ def choice(*options: str) -> Kind:
 
 PATH = Kind(_path, "an absolute path, or one that starts with ~")
 TOKENS = Kind(_tokens, "a number of tokens, 1 or more")
+SIZE = Kind(_size, "a size such as 20GB, 500MB or 8GiB")
 NAMES = Kind(_names, "a list of names")
 SWITCH = Kind(_switch, "true or false")
