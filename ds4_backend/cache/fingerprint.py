@@ -20,8 +20,8 @@ from typing import Any
 from ds4_backend.cache.keys import KEY_BYTES
 
 SAMPLE_BYTES = 4096
-_THREADS = 8
-"""Reads in flight: a disk answers many small ones at once."""
+_THREADS, _CHUNK = 8, 32
+"""Reads in flight, as a disk answers many small ones at once; samples that one thread takes in a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,11 @@ def _add_file(state: blake2b, file: WeightFile) -> None:
         places = [place for tensor in file.tensors for place in _samples(*tensor)]
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)  # no read-ahead for 4 KiB
+        chunks = [places[at : at + _CHUNK] for at in range(0, len(places), _CHUNK)]
         with ThreadPoolExecutor(_THREADS) as pool:
-            for sample in pool.map(lambda place: _read(fd, *place), places, chunksize=64):
-                _add(state, sample)
+            for samples in pool.map(lambda chunk: [_read(fd, *place) for place in chunk], chunks):
+                for sample in samples:
+                    _add(state, sample)
     finally:
         os.close(fd)
 

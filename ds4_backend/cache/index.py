@@ -18,7 +18,7 @@ from ds4_backend.cache import schema
 from ds4_backend.cache.files import Files
 from ds4_backend.cache.records import LEAST_HEADER, MAX_PAYLOAD, MAX_POSITION, MOST_HEADER, Kind, Use
 from ds4_backend.cache.schema import Damaged
-from ds4_backend.cache.segments import kind_of
+from ds4_backend.cache.segments import HEAD_BYTES, kind_of
 
 _MANY = 500
 """Parameters in one statement."""
@@ -159,9 +159,15 @@ class Index:
         return bool(self.rows(sql, (start, fingerprint)))
 
     def segment_end(self, name: str) -> int | None:
-        """Where the committed records of a segment end; None where the index does not know it."""
-        found = self.rows("SELECT CAST(bytes AS INTEGER) FROM segments WHERE name = ?", (name,))
-        return found[0][0] if found else None
+        """Where the committed records of a segment end; None where the index does not know it.
+
+        The records are asked too: one damaged number must not cut off what is committed.
+        """
+        sql = """SELECT CAST(s.bytes AS INTEGER),
+        (SELECT CAST(MAX(offset + bytes) AS INTEGER) FROM blocks WHERE segment = s.id),
+        (SELECT CAST(MAX(offset + bytes) AS INTEGER) FROM tails WHERE segment = s.id) FROM segments s WHERE s.name = ?"""
+        found = self.rows(sql, (name,))
+        return max(HEAD_BYTES, *(end or 0 for end in found[0])) if found else None
 
     def disk_bytes(self) -> int:
         """Bytes of all segments."""

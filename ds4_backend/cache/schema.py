@@ -139,3 +139,7 @@ def check(connection: sqlite3.Connection) -> None:
         raise Damaged("tables that this program did not make")
     if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
         raise Damaged("the database's pages contradict each other")
+    for table in ("blocks", "tails"):
+        lost = f"SELECT 1 FROM {table} WHERE segment NOT IN (SELECT id FROM segments) LIMIT 1"
+        if connection.execute(lost).fetchone():
+            raise Damaged(f"{table} in segments that are not listed")

@@ -194,7 +194,7 @@ class Writer:
             with folder_lock(self.folder, self.files):
                 segment = Segment.take_over(self.folder / name, self.files)
                 end = index.segment_end(name) if segment and index.current else None
-                if segment and end is not None and end >= HEAD_BYTES and segment.cut(end):
+                if segment and end is not None and segment.cut(end):
                     self._known.add(name)
                     return segment
                 if segment:
