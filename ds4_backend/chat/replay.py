@@ -180,7 +180,7 @@ def _replayed(
     if message.prefix and not (is_open == rendered.thinking and can_go_on(record, tokenizer)):
         return None
     if not turn.keeps_thinking:
-        return None if is_open else (assistant, think_end, *split(record.ids, record.thinking, tokenizer)[1])
+        return (assistant, think_end, *split(record.ids, record.thinking, tokenizer)[1])
     if message.reasoning and message.reasoning != record.reasoning:
         return None
     end = (think_end,) if is_open and not message.prefix else ()

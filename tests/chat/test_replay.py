@@ -278,6 +278,12 @@ def test_a_foreign_id_that_repeats_ours_needs_the_same_call(tokenizer: Tokenizer
     assert chat.prompt().ids == plain(tokenizer, chat.request)
 
 
+def test_a_record_of_another_turn_is_not_used_whoever_offers_it(tokenizer: Tokenizer) -> None:
+    request = Request((ASK, Message("assistant", "tool"), ASK))
+    other = TurnRecord(tuple(tokenizer.encode("hi")), False, "hi")
+    assert encode(tokenizer, request, lambda message, parent: other).ids == plain(tokenizer, request)
+
+
 def test_edited_reasoning_does_not_matter_where_it_is_dropped(tokenizer: Tokenizer) -> None:
     chat, message, state = two_turns(tokenizer, tools=False)
     chat.say(replace(message, reasoning="other"), ASK)
@@ -405,6 +411,33 @@ def test_calls_that_the_client_left_are_not_replayed(tokenizer: Tokenizer) -> No
     assert list(prompt.ids[prompt.turns[0].start + 2 : prompt.turns[0].end]) == by_single_bytes(tokenizer, "tool")
 
 
+def test_a_stop_string_after_calls_leaves_the_turn_as_rendered(tokenizer: Tokenizer) -> None:
+    chat = Chat(tokenizer, thinking=False, tools=True)
+    chat.say(ASK)
+    broken = CALLS[: CALLS.index("</｜DSML｜invoke>")] + "</｜DSML｜invoke>\nhi, too! bad"
+    message, _ = chat.answer(canonical(tokenizer, "tool" + broken), stop=("!",))
+    assert (message.content, len(message.tool_calls)) == ("tool\nhi, too", 1)
+    chat.say(message, ASK)
+    assert chat.prompt().ids == plain(tokenizer, chat.request)
+
+
+def test_a_broken_character_before_a_stop_string_is_spelt_as_it_was_shown(tokenizer: Tokenizer) -> None:
+    chat = Chat(tokenizer, thinking=False)
+    chat.say(ASK)
+    first_byte = by_single_bytes(tokenizer, "\ufffd")[0]
+    message, _ = chat.answer([first_byte, *tokenizer.encode("hi!")], stop=("!",))
+    assert message.content == "\ufffdhi"
+    chat.say(message, ASK)
+    assert chat.prompt().ids == plain(tokenizer, chat.request)
+
+
+def test_an_answer_left_before_its_first_token_is_no_turn(tokenizer: Tokenizer) -> None:
+    chat = Chat(tokenizer, thinking=True)
+    chat.say(ASK)
+    chat.answer([], finish=False)
+    assert len(chat.turns) == 0
+
+
 def test_a_prefix_becomes_part_of_the_turn_that_continues_it(tokenizer: Tokenizer) -> None:
     chat = Chat(tokenizer, thinking=True, tools=True)
     chat.say(ASK)
@@ -413,9 +446,10 @@ def test_a_prefix_becomes_part_of_the_turn_that_continues_it(tokenizer: Tokenize
     chat.say(replace(first, reasoning=None, prefix=True))
     assert list(chat.prompt().ids) == state  # the thinking is back, and the answer goes on from its last token
     second, state = chat.answer(by_single_bytes(tokenizer, "ol"))
-    chat.request = asked
-    chat.say(Message("assistant", first.content + second.content), ASK)
-    assert list(chat.prompt().ids[: len(state) + 1]) == [*state, tokenizer.eos]
+    for reasoning in (None, "too"):
+        chat.request = asked
+        chat.say(Message("assistant", first.content + second.content, reasoning), ASK)
+        assert list(chat.prompt().ids[: len(state) + 1]) == [*state, tokenizer.eos]
 
 
 def test_a_prefix_of_thinking_goes_on_thinking(tokenizer: Tokenizer) -> None:
@@ -428,8 +462,26 @@ def test_a_prefix_of_thinking_goes_on_thinking(tokenizer: Tokenizer) -> None:
     second, state = chat.answer(by_single_bytes(tokenizer, "o</think>tool"))
     assert (second.reasoning, second.content) == ("o", "tool")
     chat.request = asked
-    chat.say(Message("assistant", "tool"), ASK)
+    chat.say(Message("assistant", "tool", "hi too"), ASK)
     assert list(chat.prompt().ids[: len(state) + 1]) == [*state, tokenizer.eos]
+
+
+def test_a_prefix_of_thinking_is_not_taken_for_a_turn_that_had_thought_enough(tokenizer: Tokenizer) -> None:
+    chat = Chat(tokenizer, thinking=True, tools=True)
+    chat.say(ASK)
+    first, _ = chat.answer(by_single_bytes(tokenizer, "hi to</think>"))
+    chat.say(replace(first, prefix=True))
+    assert chat.prompt().ids == plain(tokenizer, chat.request) and render(chat.request, "0731").thinking
+
+
+def test_a_prefix_that_ends_inside_a_call_block_is_rendered(tokenizer: Tokenizer) -> None:
+    """It came back as text, and the next tokens are read as text."""
+    chat = Chat(tokenizer, thinking=False, tools=True)
+    chat.say(ASK)
+    message, _ = chat.answer(canonical(tokenizer, "tool" + CALLS)[:20])
+    assert message.content.startswith("tool\n\n<｜DSML｜")
+    chat.say(replace(message, prefix=True))
+    assert chat.prompt().ids == plain(tokenizer, chat.request)
 
 
 def test_a_prefix_that_ends_inside_a_character_is_rendered(tokenizer: Tokenizer) -> None:
