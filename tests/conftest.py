@@ -1,1 +1,15 @@
-"""Puts this folder on the path, so that tests can share helpers such as `random_model`."""
+"""Puts this folder on the path, so that tests can share helpers such as `random_model`, and keeps tests away from the
+user's own cache, state and config."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory):
+    """Every test, and every process it starts, uses folders of this run."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CACHE", "STATE"):
+            patch.setenv(f"DS4_BACKEND_{name}_DIR", str(tmp_path_factory.mktemp(name.lower())))
+        yield

@@ -109,7 +109,7 @@ def entries(index: Index) -> tuple[Entry, ...]:
         blocks, tails, count = _way(index, tail.chain)
         found.append(
             Entry(
-                tail.key.hex()[:16], labels.get(fingerprint, "unknown"), fingerprint.hex()[:16], tail.position,
+                tail.key.hex()[:16], labels.get(fingerprint, "unknown"), fingerprint.hex(), tail.position,
                 blocks + tails, count, created, tail.used, tail.hits,
             )
         )  # fmt: skip

@@ -15,6 +15,7 @@ from ds4_backend.errors import DS4Error
 from ds4_backend.settings import wants_traceback
 
 COMMANDS = {
+    "cache": "ds4_backend.cli.cache",
     "convert": "ds4_backend.cli.convert",
     "debug": "ds4_backend.cli.debug",
     "download": "ds4_backend.cli.download",

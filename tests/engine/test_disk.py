@@ -1,0 +1,199 @@
+"""State kept on disk: what another process gets of it, and what never reaches it. A closed engine and a new one stand
+for two processes here, unless a test starts real ones."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+from random_model import random_ids, random_model
+
+from ds4_backend.cache.keys import Chain
+from ds4_backend.cache.records import Use
+from ds4_backend.cache.store import Store
+from ds4_backend.engine.connect import connect
+from ds4_backend.engine.disk import DiskCache, tail_places
+from ds4_backend.model import load_model
+from ds4_backend.types import End, Message, Request, Sampling, TextDelta, Tool
+
+WORDS = ["the", "river", "runs", "past", "an", "old", "mill", "and", "people", "meet", "there", "to", "talk"]
+LONG = " ".join(np.random.default_rng(5).choice(WORDS, 500))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("DS4_BACKEND_CACHE_DIR", str(tmp_path))
+    return tmp_path / "prompts"
+
+
+def ask(*messages: Message, **options) -> tuple[str, End]:
+    """One answer of ds4-tiny, from an engine that is closed afterwards."""
+    options = {"thinking": False, "sampling": Sampling(temperature=0), **options}
+    with connect("ds4-tiny") as engine:
+        *events, end = engine.chat(Request(messages, **options))
+    return "".join(event.text for event in events if isinstance(event, TextDelta)), end
+
+
+QUESTION = (Message("system", LONG), Message("user", "What is 3 times 12?"))
+
+
+def test_the_same_prompt_is_read_once(folder):
+    cold, first = ask(*QUESTION)
+    warm, second = ask(*QUESTION)
+    tokens = first.usage.input
+    assert first.usage.cached == 0 and first.metadata["cache"]["reason"] == "no-match"
+    assert second.usage.cached >= 128 * ((tokens - 1) // 128)
+    assert second.metadata["cache"]["disk"] == second.usage.cached
+    assert warm == cold == "3 * 12 = 36"
+
+
+def test_with_the_folder_emptied_nothing_is_cached(folder):
+    ask(*QUESTION)
+    shutil.rmtree(folder)
+    assert ask(*QUESTION)[1].usage.cached == 0
+
+
+def test_another_question_under_the_same_system_text_resumes_below_it(folder):
+    _, first = ask(*QUESTION)
+    answer, second = ask(QUESTION[0], Message("user", "What is the capital of France?"))
+    assert second.usage.cached >= 128 * ((first.usage.input - 40) // 128)
+    assert "Paris" in answer
+
+
+def test_a_conversation_goes_on_from_its_last_page(folder):
+    answer, first = ask(*QUESTION)
+    turns = (*QUESTION, Message("assistant", answer), Message("user", "What's 12 plus 30?"))
+    again, second = ask(*turns)
+    assert second.usage.cached >= 128 * ((first.usage.input - 1) // 128)
+    assert "42" in again
+
+
+def test_a_turn_is_replayed_as_it_was_sampled_after_a_restart(folder):
+    # With tools declared the thinking stays in the prompt. The client drops it, and the stored turn brings it back.
+    city = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    tools = (Tool("get_weather", "Get the weather", city),)
+    first = (Message("system", LONG), Message("user", "Hello!"))
+    answer, before = ask(*first, tools=tools, thinking=True)
+    assert before.usage.reasoning > 0
+    told = Request((*first, Message("assistant", answer), Message("user", "Tell me a joke.")), tools, thinking=True)
+    with connect("ds4-tiny") as engine:
+        replayed = engine.count_tokens(told)
+    shutil.rmtree(folder)
+    with connect("ds4-tiny") as engine:
+        assert replayed - engine.count_tokens(told) == before.usage.reasoning
+
+
+def test_a_private_request_leaves_nothing_on_disk(folder):
+    ask(*QUESTION, private=True)
+    assert sum(path.stat().st_size for path in folder.glob("*.seg")) == 0
+    assert ask(*QUESTION)[1].usage.cached == 0
+
+
+def test_switched_off_it_makes_no_folder(folder, monkeypatch):
+    monkeypatch.setenv("DS4_BACKEND_CACHE", "off")
+    ask(*QUESTION)
+    assert not folder.exists()
+
+
+def test_a_folder_that_cannot_be_made_costs_a_warning_and_no_answer(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DS4_BACKEND_CACHE_DIR", str(tmp_path / "file"))
+    answer, end = ask(*QUESTION)
+    assert answer == "3 * 12 = 36" and end.metadata["cache"]["reason"] == "off"
+
+
+def test_a_miss_shows_the_first_text_that_differs(folder):
+    ask(QUESTION[0], Message("user", LONG + " What is 3 times 12?"))
+    _, end = ask(QUESTION[0], Message("user", LONG[:1500] + " ZEBRA " + LONG[1500:]))
+    cache = end.metadata["cache"]
+    system = 128 * (end.usage.input // 2 // 128)
+    assert system - 128 <= end.usage.cached <= system
+    assert cache["reason"] == "no-tail"  # whole pages matched above it, but a tail lies below the message only
+    assert end.usage.cached + 256 < cache["diverged"]["at"] < end.usage.input
+    assert "Z" in cache["diverged"]["wanted"] and "Z" not in cache["diverged"]["stored"]
+
+
+SCRIPT = """
+import sys
+from ds4_backend.engine.connect import connect
+from ds4_backend.types import *
+engine = connect("ds4-tiny")
+for n, question in enumerate(sys.argv[2:]):
+    events = engine.chat(Request((Message("system", sys.argv[1]), Message("user", question)), thinking=False,
+        sampling=Sampling(temperature=0)))
+    end = list(events)[-1]
+    print(end.usage.input, end.usage.cached, flush=True)
+    if n == 0:
+        engine._disk.store.flush()
+print("waiting", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_loses_at_most_the_turn_in_flight(folder):
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", SCRIPT, LONG, "What is 3 times 12?", "Hello!"]
+    with subprocess.Popen(command, env=environment, stdin=-1, stdout=-1, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(3)]
+        process.send_signal(signal.SIGKILL)
+    assert lines[-1].strip() == "waiting"
+    tokens = int(lines[0].split()[0])
+    assert ask(*QUESTION)[1].usage.cached >= 128 * ((tokens - 1) // 128)
+
+
+def tiny():
+    return load_model(str(files("ds4_backend") / "assets" / "ds4-tiny.gguf"))
+
+
+def simulated():
+    return random_model(seed=3, cache_simulation=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [tiny, simulated])
+def test_state_restored_from_disk_continues_exactly_at_every_boundary(make, tmp_path):
+    model, other = make(), make()
+    ids = tuple(random_ids(2300, model.geometry, seed=12))
+    chain = Chain(b"f" * 32, ids)
+    sequence = model.new_sequence()
+    for at in range(0, 2300, 128):
+        if at:  # a folder each: a store thins out the tails of one conversation
+            save(model, sequence, chain, tmp_path / str(at))
+        expected = model.forward([(sequence, ids[at : at + 128])], every=True)
+        if at:
+            disk = DiskCache(Store.open(tmp_path / str(at), background=False), b"f" * 32, other, None)
+            resumed = disk.resume(ids, 0)
+            assert resumed.disk == at
+            np.testing.assert_array_equal(other.forward([(resumed.sequence, ids[at : at + 128])], every=True), expected)
+            resumed.sequence.release()
+            disk.close()
+
+
+def save(model, sequence, chain, folder):
+    """All of a conversation so far, and a tail at its end."""
+    disk = DiskCache(Store.open(folder, background=False), b"f" * 32, model, None)
+    disk.save_blocks(chain, sequence, sequence.length // 128)
+    disk.store.put_tail(chain, sequence.length, disk.encoded_tail(sequence), Use.PROMPT)
+    disk.close()
+
+
+def test_tails_lie_below_message_boundaries_on_a_grid_and_below_the_end():
+    assert tail_places(10_000, (700, 1_500, 9_990)) == {
+        640: Use.PREFIX,
+        1_408: Use.TURN,
+        4_096: Use.GRID,
+        8_192: Use.GRID,
+        9_984: Use.PROMPT,
+    }
+    assert tail_places(100, (10, 90)) == {}
+    assert tail_places(129, (3,)) == {128: Use.PROMPT}
