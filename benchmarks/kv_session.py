@@ -4,13 +4,14 @@
     python benchmarks/kv_session.py --json          a list of variants, for machines
     python benchmarks/kv_session.py --fingerprint   what naming a model of 1,328 tensors and 81 GiB costs
 
-The session: a prefix of 25,000 tokens (system prompt and tools), then 60 turns of 1,500 tokens, 115,000 in all. Variants:
-undisturbed; a side request (a title, a sub-agent) after every third turn; after every turn. A side request is a fixed
-prefix of 1,500 tokens and 500 new ones. Each turn offers two tails, at the prompt's end and at the turn's, both at the
-nearest full block below. Rows are random bytes. `bytes_written` is what the store counts, held against the growth of its
-files; `resume_seconds` has lookup, reading, checksums and assembly; `plain_read_seconds` reads the same bytes from the
-same files into the same kind of memory, one file after another. `ds4_bytes_written` is what ds4's published policy
-writes for the same trace, by its own sizes: an 81,920-token state of it has 1,098 MiB.
+The session: a prefix of 25,000 tokens (system prompt and tools), then 60 turns of 1,500 tokens, 115,000 in all.
+Variants: undisturbed; a side request (a title, a sub-agent) after every third turn; after every turn. A side request is
+a fixed prefix of 1,500 tokens and 500 new ones. Each turn offers two tails, at the prompt's end and at the turn's, both
+at the nearest full block below; the store passes over a turn's end less than 256 tokens above the last tail. Rows are
+random bytes. `bytes_written` is what the store counts, held against the growth of its files; `resume_seconds` has
+opening, lookup, reading, checksums and assembly; `plain_read_seconds` reads the same bytes from the same files into the
+same kind of memory, one file after another. `ds4_bytes_written` is what ds4's published policy writes for the same
+trace, by its own sizes: an 81,920-token state of it has 1,098 MiB.
 """
 
 from __future__ import annotations
@@ -215,8 +216,8 @@ def ds4_state(tokens: int) -> int:
 
 
 def ds4_bytes(side_every: int) -> int:
-    """What ds4's published policy writes: at every 10,240 tokens, one cold anchor, the whole live state whenever another
-    request takes its place, and at the end."""
+    """What ds4's published policy writes: a state at every 10,240 tokens, a cold anchor, the whole live state whenever
+    another request takes its place, and at the end; for each side request its anchor and its state."""
     end = PREFIX + TURNS * TURN
     total = ds4_state(PREFIX // 2_048 * 2_048) + ds4_state(end)
     total += sum(ds4_state(at) for at in range(10_240, end + 1, 10_240))
@@ -263,8 +264,9 @@ def as_table(variants: list[Variant]) -> str:
     lines = [f"{'':30} {'written':>9} {'on disk':>9} {'ds4 writes':>11} {'resume':>8} {'plain read':>11} {'ratio':>6}"]
     for v in variants:
         lines.append(
-            f"{v.name:30} {v.bytes_written / 1e9:6.2f} GB {v.bytes_on_disk / 1e9:6.2f} GB {v.ds4_bytes_written / 1e9:8.1f} GB"
-            f" {v.resume_seconds:6.2f} s {v.plain_read_seconds:9.2f} s {v.resume_seconds / v.plain_read_seconds:6.2f}"
+            f"{v.name:30} {v.bytes_written / 1e9:6.2f} GB {v.bytes_on_disk / 1e9:6.2f} GB"
+            f" {v.ds4_bytes_written / 1e9:8.1f} GB {v.resume_seconds:6.2f} s {v.plain_read_seconds:9.2f} s"
+            f" {v.resume_seconds / v.plain_read_seconds:6.2f}"
         )
     last = variants[-1]
     lines.append(f"resumed: {last.resumed_tokens:,} tokens, {last.resumed_bytes / 1e9:.2f} GB")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ds4_backend.cache.budget import Budget
-from ds4_backend.cache.index import Index
+from ds4_backend.cache.index import Index, Tail
 from ds4_backend.cache.jobs import GAPS, BlockJob, TailJob
 from ds4_backend.cache.keys import BLOCK_TOKENS, root_key
 from ds4_backend.cache.records import LEAST_HEADER
@@ -30,17 +30,24 @@ class Wanted:
         return LEAST_HEADER + len(self.job.tokens) + len(self.job.payload)
 
 
+def tail_name(tail: Tail) -> tuple[bytes, bytes, int]:
+    """All that a lookup finds a tail by: a row that is damaged in one of them does not count as stored."""
+    return tail.chain, tail.key, tail.position
+
+
 def choose(index: Index, jobs: Sequence[BlockJob | TailJob], budget: Budget, now: float) -> list[Wanted]:
     """The jobs that are worth writing, blocks first."""
     keys = [job.key for job in jobs]
     stored = index.stored_blocks([*keys, *(job.parent for job in jobs)])
-    done = stored | index.stored_tails(keys)
+    chains = [job.parent for job in jobs if isinstance(job, TailJob)]
+    done: set[object] = {*stored, *(tail_name(tail) for tail in index.tails(chains))}
     ghosts = {row[0] for row in index.among("SELECT id FROM ghosts WHERE id IN (...)", keys)}
     left = budget.left_to_rewrite(index, now) if ghosts else 0
     chosen: list[Wanted] = []
     for job in sorted(jobs, key=lambda job: (job.kind, job.position)):
         key = job.key
-        if key in done or not _is_reachable(job, stored):
+        name = (job.parent, key, job.position) if isinstance(job, TailJob) else key
+        if name in done or not _is_reachable(job, stored):
             continue
         gain = _gain(index, job, chosen) if isinstance(job, TailJob) else BLOCK_TOKENS
         one = Wanted(job, gain, key in ghosts)
@@ -51,7 +58,7 @@ def choose(index: Index, jobs: Sequence[BlockJob | TailJob], budget: Budget, now
                 continue
             left -= one.nbytes
         chosen.append(one)
-        done.add(key)
+        done.add(name)
         if isinstance(job, BlockJob):
             stored.add(key)
     return chosen

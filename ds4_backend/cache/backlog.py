@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ds4_backend.cache.jobs import Errand, Job, TailJob
+from ds4_backend.cache.records import Use
 
 BATCH_BYTES = 64 << 20
 LINGER_SECONDS = 0.05
@@ -76,18 +77,21 @@ class Backlog:
         return self._waiting * 2 > self._max_bytes
 
     def _make_room(self, job: Job) -> bool:
-        if self._waiting + job.nbytes > self._max_bytes:
-            tails = [waiting for waiting in self._jobs if isinstance(waiting, TailJob)]
-            for tail in sorted(tails, key=lambda tail: tail.use):
-                if isinstance(job, TailJob) and tail.use >= job.use:
-                    break
+        need = self._waiting + job.nbytes - self._max_bytes
+        if need <= 0:
+            return True
+        most = job.use if isinstance(job, TailJob) else Use.PREFIX + 1  # a tail displaces only lesser ones
+        tails = [waiting for waiting in self._jobs if isinstance(waiting, TailJob) and waiting.use < most]
+        if sum(tail.nbytes for tail in tails) < need:
+            return False
+        for tail in sorted(tails, key=lambda tail: tail.use):
+            if need > 0:
                 self._jobs.remove(tail)
                 self._waiting -= tail.nbytes
                 self._forget(tail)
                 self.dropped += 1
-                if self._waiting + job.nbytes <= self._max_bytes:
-                    break
-        return self._waiting + job.nbytes <= self._max_bytes
+                need -= tail.nbytes
+        return True
 
     def _run(self) -> None:
         while batch := self._next():

@@ -127,10 +127,6 @@ class Index:
         """Which of `keys` are stored blocks."""
         return {row[0] for row in self.among("SELECT id FROM blocks WHERE id IN (...)", keys)}
 
-    def stored_tails(self, keys: Sequence[bytes]) -> set[bytes]:
-        """Which of `keys` are stored tails."""
-        return {row[0] for row in self.among("SELECT id FROM tails WHERE id IN (...)", keys)}
-
     def children(self, key: bytes) -> list[Block]:
         """Blocks that follow `key`, the newest first, at most 16."""
         sql = f"""SELECT {_BLOCK} FROM blocks b JOIN segments s ON s.id = b.segment WHERE b.parent = ?
@@ -165,7 +161,8 @@ class Index:
         """
         sql = """SELECT CAST(s.bytes AS INTEGER),
         (SELECT CAST(MAX(offset + bytes) AS INTEGER) FROM blocks WHERE segment = s.id),
-        (SELECT CAST(MAX(offset + bytes) AS INTEGER) FROM tails WHERE segment = s.id) FROM segments s WHERE s.name = ?"""
+        (SELECT CAST(MAX(offset + bytes) AS INTEGER) FROM tails WHERE segment = s.id)
+        FROM segments s WHERE s.name = ?"""
         found = self.rows(sql, (name,))
         return max(HEAD_BYTES, *(end or 0 for end in found[0])) if found else None
 
@@ -205,17 +202,17 @@ class Index:
         start: bytes | None,
         place: Place,
         now: float,
-    ) -> bool:
-        """Enter a block; False where it is stored already."""
+    ) -> None:
+        """Enter a block, in place of one that another process entered meanwhile."""
         values = (key, parent, fingerprint, position, start, *_columns(place), now)
-        return self.run(f"INSERT OR IGNORE INTO blocks VALUES ({','.join('?' * len(values))})", values) == 1
+        self.run(f"INSERT OR REPLACE INTO blocks VALUES ({','.join('?' * len(values))})", values)
 
     def add_tail(
         self, key: bytes, chain: bytes, fingerprint: bytes, position: int, use: Use, gain: int, place: Place, now: float
-    ) -> bool:
-        """Enter a tail; False where it is stored already."""
+    ) -> None:
+        """Enter a tail, in place of one that another process entered meanwhile."""
         values = (key, chain, fingerprint, position, int(use), gain, *_columns(place), now, now, 0)
-        return self.run(f"INSERT OR IGNORE INTO tails VALUES ({','.join('?' * len(values))})", values) == 1
+        self.run(f"INSERT OR REPLACE INTO tails VALUES ({','.join('?' * len(values))})", values)
 
     def move(self, kind: Kind, key: bytes, old: Place, new: Place) -> bool:
         """A record was copied; False where it is no longer stored at the old place."""

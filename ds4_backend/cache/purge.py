@@ -24,6 +24,7 @@ from ds4_backend.cache.tidy import collect
 from ds4_backend.cache.writer import Writer
 
 PATIENCE_SECONDS = 10.0
+_BLOCK_BYTES = BLOCK_TOKENS * ID_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ def _holding(index: Index, folder: Path, files: Files, needles: list[bytes]) -> 
         "SELECT b.id, b.chain, s.name, b.offset FROM tails b JOIN segments s ON s.id = b.segment"
     ):
         rest = _tokens(folder, files, name, offset)
-        if _search(blocks, tokens, chain, rest, needles, longest, set()):
+        if _search(blocks, tokens, chain, rest, needles, longest, hit_blocks):
             hit_tails.add(key)
     return hit_blocks, hit_tails
 
@@ -151,24 +152,19 @@ def _search(
 ) -> bool:  # fmt: skip
     """Look for needles that end in the last piece of a way: block `key`, or `rest` after it. The blocks in which they
     begin go into `hits`."""
-    way, seen = [key], len(rest)
-    while seen < longest + BLOCK_TOKENS * ID_BYTES and (parent := _parent(blocks, way[-1])) in blocks:
-        way.append(parent)
-        seen += len(tokens[parent])
-    way.reverse()
-    text = b"".join(tokens.get(one, b"") for one in way) + rest
+    way: list[bytes] = []
+    while key in blocks and (len(way) - 1) * _BLOCK_BYTES < longest:
+        way.insert(0, key)
+        key = blocks[key].parent
+    text = b"".join(tokens[one].ljust(_BLOCK_BYTES, b"\0") for one in way) + rest
     found = False
     for needle in needles:
         at = _find(text, needle)
         while at >= 0:
             found = True
-            hits.add(way[min(at // (BLOCK_TOKENS * ID_BYTES), len(way) - 1)])
+            hits.update(way[at // _BLOCK_BYTES : at // _BLOCK_BYTES + 1])
             at = _find(text, needle, at + ID_BYTES)
     return found
-
-
-def _parent(blocks: dict[bytes, Block], key: bytes) -> bytes:
-    return blocks[key].parent if key in blocks else b""
 
 
 def _find(text: bytes, needle: bytes, start: int = 0) -> int:

@@ -76,7 +76,7 @@ def is_damage(error: Exception) -> bool:
         return True
     if not isinstance(error, sqlite3.DatabaseError):
         return False
-    return (getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF) in _BROKEN
+    return (getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF) in _BROKEN
 
 
 def generations(folder: Path) -> list[Path]:

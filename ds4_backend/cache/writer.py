@@ -123,7 +123,7 @@ class Writer:
             if need > self.budget.left_today(index, self.clock()):
                 self._health.warn(
                     "daily cap",
-                    f"the prompt cache has written {self.budget.limits.daily_bytes / 1e9:.1f} GB today, its daily cap; "
+                    f"the prompt cache has written {self.budget.limits.daily_bytes / 1e9:.3g} GB today, its daily cap; "
                     "it writes no more until tomorrow",
                 )
                 continue

@@ -83,7 +83,8 @@ class DyingFiles(Files):
             raise Crash(name)
 
     def lose_unsynced(self, folder: Path, safe: dict[str, int]) -> None:
-        """What a loss of power may do: segments end where they were last synced, or where they ended before (`safe`)."""
+        """What a loss of power may do: segments end where they were last synced, or where they ended at first
+        (`safe`)."""
         for path in folder.glob("*.seg"):
             about = path.stat()
             synced = self._synced.get((about.st_dev, about.st_ino), 0)
@@ -136,7 +137,7 @@ def garbage(folder: Path) -> list[str]:
     store = open_store(folder)
     live = store.ask(lambda _, index: index.live_bytes())
     store.close()
-    wrong = [f"{name}: {size:,} bytes, {used:,} live" for name, (size, used) in live.items() if size != used + HEAD_BYTES]
+    wrong = [f"{name}: {size:,} with {used:,}" for name, (size, used) in live.items() if size != used + HEAD_BYTES]
     for path in folder.iterdir():
         if path.suffix == ".seg" and path.stat().st_size != live.get(path.name, (0, 0))[0]:
             wrong.append(f"{path.name} has {path.stat().st_size:,} bytes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from itertools import pairwise
 
 import pytest
 from synthetic import BLOCK_BYTES, MODEL, TAIL_BYTES, content, open_store, put_state, resumed, some_ids
@@ -164,7 +165,7 @@ def test_old_tails_are_thinned_and_branches_kept(store):
     assert positions[0] == 1_280
     assert 9_984 in positions
     assert positions[-6:] == list(range(39_424 - 5 * 640, 39_425, 640))
-    gaps = [b - a for a, b in zip(positions, positions[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(positions)]
     assert all(gap >= 4_096 for gap in gaps[2:-6])
     assert max(gaps[1:]) < 4_096 + 5_000
     assert resumed(store, chain) == 39_424
