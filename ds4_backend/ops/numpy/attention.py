@@ -6,6 +6,7 @@ Keys and values are the same rows. All rows of a token share one softmax; the si
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ def decode(q: Float, window: Float, compressed: Compressed | None, sinks: Float)
         rows = compressed.rows[: compressed.visible[0]]
         parts.append(rows if compressed.chosen is None else rows[compressed.chosen[0]])
     scores = [(q @ rows.T) * scale for rows in parts]
-    top = np.maximum(sinks, np.max([s.max(1) for s in scores if s.shape[1]], axis=0))[:, None]
+    top = reduce(np.maximum, (s.max(1) for s in scores if s.shape[1]), sinks)[:, None]
     weights = [np.exp(s - top) for s in scores]
     total = np.exp(sinks[:, None] - top) + sum(w.sum(1, keepdims=True) for w in weights)
     return sum(w @ rows for w, rows in zip(weights, parts, strict=True)) / total

@@ -26,7 +26,7 @@ def route(x: Float, router: Router, ids: NDArray[np.int32], used: int, scale: fl
         chosen = router.table[ids].astype(np.intp)
     else:
         chosen = np.argsort(-(affinity + router.bias), axis=1, kind="stable")[:, :used]
-    weights = np.take_along_axis(affinity, chosen, 1)
+    weights = affinity[np.arange(len(x))[:, None], chosen]
     return chosen, weights / weights.sum(1, keepdims=True) * np.float32(scale)
 
 

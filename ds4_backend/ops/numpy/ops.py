@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -25,10 +26,10 @@ Float = NDArray[np.float32]
 
 
 class Stack(NamedTuple):
-    """Matrices of one input, rows stacked: weight [sum of outs, in], and where each ends."""
+    """Matrices of one input, rows stacked: weight [sum of outs, in], and each one's share of the rows."""
 
     weight: Float
-    ends: tuple[int, ...]
+    shares: tuple[slice, ...]
 
 
 class NumpyOps(Ops):
@@ -59,7 +60,8 @@ class NumpyOps(Ops):
 
     def stack(self, tensors: Sequence[Tensor]) -> Stack:
         parts = [t.dequantize() for t in tensors]
-        return Stack(np.concatenate(parts), tuple(np.cumsum([len(p) for p in parts]).tolist()))
+        ends = [0, *accumulate(len(part) for part in parts)]
+        return Stack(np.concatenate(parts), tuple(slice(low, high) for low, high in pairwise(ends)))
 
     def hyper_connection(self, fn: Tensor, scale: Tensor, base: Tensor) -> HyperConnection:
         plain = super().hyper_connection(fn, scale, base)
@@ -86,7 +88,8 @@ class NumpyOps(Ops):
         return hyper.spread(streams, y, *mix)
 
     def project(self, x: Float, weights: Stack) -> tuple[Float, ...]:
-        return tuple(np.split(linear(x, weights.weight), weights.ends[:-1], axis=1))
+        y = linear(x, weights.weight)
+        return tuple(y[:, share] for share in weights.shares)
 
     def queries(self, low: Float, norm: Float, q_b: Float, ratio: int, step: Step) -> tuple[Float, Float]:
         low = rms_norm(low, norm, self.epsilon)
