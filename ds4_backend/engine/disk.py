@@ -151,7 +151,9 @@ class Recorder:
                 self._disk.store.put_tail(self._chain, length, self._disk.encoded_tail(sequence), use)
 
     def finish(self, sequence: Sequence) -> None:
-        """The answer is over, complete or not: save what is not saved yet."""
+        """The answer is over, or the client left, maybe in the middle of its prompt: save what is not saved yet."""
+        if sequence.length % BLOCK_TOKENS == 0 and sequence.length:
+            self._latest = (sequence.length, self._disk.encoded_tail(sequence))
         self._disk.save_blocks(self._chain, sequence, sequence.length // BLOCK_TOKENS)
         if self._latest is not None and self._disk.store.wants_tail(self._chain, self._latest[0], Use.TURN):
             self._disk.store.put_tail(self._chain, *self._latest, Use.TURN)

@@ -90,6 +90,15 @@ def test_a_turn_is_replayed_as_it_was_sampled_after_a_restart(folder):
         assert replayed - engine.count_tokens(told) == before.usage.reasoning
 
 
+def test_a_request_cancelled_while_its_prompt_is_read_is_not_read_again(folder):
+    with connect("ds4-tiny") as engine:
+        events = engine.chat(Request(QUESTION, thinking=False))
+        progress = [next(events) for _ in range(4)][-1]
+        events.close()
+    assert 256 <= progress.done < progress.total - 128
+    assert ask(*QUESTION)[1].usage.cached >= progress.done
+
+
 def test_a_private_request_leaves_nothing_on_disk(folder):
     ask(*QUESTION, private=True)
     assert sum(path.stat().st_size for path in folder.glob("*.seg")) == 0

@@ -49,7 +49,7 @@ def _of_one(x: Float, chosen: list[int], weights: Float, e: Experts) -> Float:
     gates = [e.gate[i] for i in chosen] + [e.shared_gate]
     ups = [e.up[i] for i in chosen] + [e.shared_up]
     downs = [e.down[i] for i in chosen] + [e.shared_down]
-    middle = swiglu(np.stack([w @ x for w in gates]), np.stack([w @ x for w in ups]), e.clamp)  # [k + 1, F]
+    middle = swiglu(np.array([w @ x for w in gates]), np.array([w @ x for w in ups]), e.clamp)  # [k + 1, F]
     middle[:-1] *= weights[:, None]
     return sum(down @ row for down, row in zip(downs, middle, strict=True))
 

@@ -106,7 +106,7 @@ class NumpyOps(Ops):
     def compress(
         self, values: Float, gates: Float, compressor: Compressor, ratio: int, ordinal: int, kind: str, step: Step
     ) -> None:
-        pairs = np.stack([values, gates + compressor.ape[step.positions % ratio]])  # [2, T, c*width]
+        pairs = np.array([values, gates + compressor.ape[step.positions % ratio]])  # [2, T, c*width]
         for segment in step.segments:
             ring = step.state.lanes[kind][ordinal][segment.span.slot]
             rows = compress.closed_windows(pairs[:, segment.tokens], ring, segment, ratio)
