@@ -10,7 +10,7 @@ from ds4_backend.cache.schema import Damaged
 
 log = logging.getLogger(__name__)
 
-FAILURES = (OSError, sqlite3.Error, Damaged, MemoryError)
+FAILURES = (OSError, sqlite3.Error, Damaged, UnicodeDecodeError, MemoryError)
 """What a disk, a database or a hostile file can bring about."""
 PAUSE_SECONDS = 60.0
 

@@ -233,6 +233,11 @@ class Index:
                 sql = "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value"
                 self.run(sql, (when, name, amount))
 
+    def examine(self) -> None:
+        """Compare tables and indexes in full. Raises Damaged."""
+        if self.rows("PRAGMA integrity_check(1)") != [("ok",)]:
+            raise Damaged("the database's indexes contradict its tables")
+
     def shrink(self) -> None:
         """Leave no deleted value in the database's files. Raises sqlite3.OperationalError while others read."""
         with self.lock:

@@ -143,7 +143,8 @@ def verify(index: Index, folder: Path, files: Files, now: float) -> Verified:
 
 
 def set_aside(index: Index, kind: Kind, key: bytes, place: Place, now: float) -> bool:
-    """Quarantine a record that is not what it should be; False where the index has it elsewhere by now."""
+    """Quarantine a record that is not what it should be; False where the index has it elsewhere by now. Raises Damaged
+    where the index itself turns out broken."""
     table = "blocks" if kind is Kind.BLOCK else "tails"
     with index.transaction():
         sql = f"DELETE FROM {table} WHERE id = ? AND segment = ? AND offset = ?"
@@ -152,6 +153,8 @@ def set_aside(index: Index, kind: Kind, key: bytes, place: Place, now: float) ->
             values = (key, place.segment, place.nbytes, now)
             index.run("INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?)", values)
             index.count(day_of(now), bad=1)
+    if done:
+        index.examine()  # a bad place may be the database's fault
     return done
 
 

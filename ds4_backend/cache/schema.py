@@ -72,7 +72,7 @@ class Damaged(Exception):
 
 def is_damage(error: Exception) -> bool:
     """Whether an error speaks of a broken database, rather than of a lock, the disk or permissions."""
-    if isinstance(error, Damaged):
+    if isinstance(error, Damaged | UnicodeDecodeError):  # SQLite quotes broken names in its messages
         return True
     if not isinstance(error, sqlite3.DatabaseError):
         return False
@@ -140,6 +140,6 @@ def check(connection: sqlite3.Connection) -> None:
     if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
         raise Damaged("the database's pages contradict each other")
     for table in ("blocks", "tails"):
-        lost = f"SELECT 1 FROM {table} WHERE segment NOT IN (SELECT id FROM segments) LIMIT 1"
+        lost = f"SELECT 1 FROM {table} NOT INDEXED WHERE segment NOT IN (SELECT id FROM segments) LIMIT 1"
         if connection.execute(lost).fetchone():
             raise Damaged(f"{table} in segments that are not listed")

@@ -130,7 +130,8 @@ def remove_if_empty(index: Index, name: str) -> bool:
 
 
 def collect(writer: Writer, index: Index, *, even_in_use: bool = False) -> int:
-    """Remove everything that no stored record needs; the bytes given back on disk."""
+    """Remove everything that no stored record needs; the bytes given back on disk. Raises Damaged."""
+    index.examine()  # what it says decides what is removed
     before = folder_bytes(writer.folder)
     writer.seal()
     _drop_unreachable(index, writer.clock())

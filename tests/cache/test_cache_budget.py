@@ -6,6 +6,7 @@ import logging
 import random
 import shutil
 
+import pytest
 from synthetic import BLOCK_BYTES, MODEL, TAIL_BYTES, open_store, put_state, resumed, some_ids
 
 from ds4_backend.cache import evict, maintenance
@@ -74,9 +75,10 @@ def test_with_a_third_of_the_room_the_shared_prefix_stays_and_writes_stay_linear
     store.close()
 
 
+@pytest.mark.slow
 def test_writes_grow_with_the_new_tokens_and_not_with_their_square(tmp_path):
     written = []
-    for turns in (40, 80, 160):
+    for turns in (60, 120, 240):
         clock = Clock()
         store = open_store(tmp_path / str(turns), max_bytes=700 << 10, segment_bytes=SEGMENT, clock=clock)
         conversations = [Chain(MODEL, PREFIX + some_ids(128, seed)) for seed in range(8)]
