@@ -39,10 +39,10 @@ help:
 	@tools/setup.sh test,lint
 	@touch .venv/.demo .venv/.test $@
 
-# Its own llm folder, and no other plugin: the user's llm stays as it is.
+# Its own llm folder and cache, and no other plugin: nothing outside the tree is written, the user's llm stays as it is.
 demo: .venv/.demo
-	@LLM_USER_PATH="$(CURDIR)/.venv/llm" LLM_LOAD_PLUGINS=ds4-backend \
-		.venv/bin/llm -m ds4-tiny -o temperature 0 "$$DS4_PROMPT"
+	@LLM_USER_PATH="$(CURDIR)/.venv/llm" LLM_LOAD_PLUGINS=ds4-backend DS4_BACKEND_CACHE_DIR="$(CURDIR)/.venv/cache" \
+		.venv/bin/llm -m ds4-tiny -o temperature 0 -- "$$DS4_PROMPT"
 
 test: test-fast test-slow
 
