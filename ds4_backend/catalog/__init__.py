@@ -140,7 +140,7 @@ def _flash_path(build_name: str, settings: Settings) -> Path:
 def _given_path(name: str) -> Path:
     path = Path(name).expanduser()
     if not path.is_file():
-        raise UnknownModel(f"There is no file {name}.")
+        raise UnknownModel(f"{name} is a folder; name a .gguf file." if path.is_dir() else f"There is no file {name}.")
     return path
 
 

@@ -28,7 +28,7 @@ class Dialect:
         """The encoder's level for `effort`. Raises RequestError for a level this checkpoint does not have."""
         if effort is None:
             effort = self.default
-        if effort not in self.efforts:
+        if not isinstance(effort, str) or effort not in self.efforts:  # a request may hold any JSON
             allowed = ", ".join(self.efforts)
             raise RequestError(f"effort {effort!r} is not known to this model (dialect {self.name}): use {allowed}")
         return self.efforts[effort]

@@ -70,7 +70,8 @@ def _text(content: Any, where: str) -> str:
     """A string as it is; text parts joined by a blank line, as the vendor's request conversion joins them."""
     if content is None or isinstance(content, str):
         return content or ""
-    return "\n\n".join(_part(part, f"{where}, part {n}") for n, part in enumerate(_list(content, where), 1))
+    parts = _list(content, f"{where}: the content is no string and")
+    return "\n\n".join(_part(part, f"{where}, part {n}") for n, part in enumerate(parts, 1))
 
 
 def _part(part: Any, where: str) -> str:

@@ -51,6 +51,7 @@ def logits(
     from ds4_backend.model import load_model
 
     ids = read_ids(tokens)
+    check_out(out)
     now = settings.load()
     chosen = ops or ("numpy" if now.ops == "auto" else now.ops)
     with open_gguf(catalog.resolve(model, now)) as file:
@@ -71,12 +72,22 @@ def read_ids(path: Path) -> np.ndarray:
 
     try:
         ids = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:  # EOFError: an empty file
         raise RequestError(f"{path} cannot be read as .npy: {error}.") from error
     if not isinstance(ids, np.ndarray) or ids.ndim != 1 or not len(ids) or not np.issubdtype(ids.dtype, np.integer):
         found = f"{ids.dtype} {list(ids.shape)}" if isinstance(ids, np.ndarray) else "an archive"
         raise RequestError(f"{path} holds {found}; wanted: int32 [N], with one token at least.")
+    if ids.min() < 0 or ids.max() > np.iinfo(np.int32).max:
+        raise RequestError(f"{path} holds ids from {ids.min()} to {ids.max()}; wanted: int32, 0 or more.")
     return ids
+
+
+def check_out(out: Path) -> None:
+    """Raises RequestError where `out` cannot be written, before the time to compute it is spent."""
+    if out.is_dir():
+        raise RequestError(f"{out} cannot be written: it is a folder.")
+    if not out.parent.is_dir():
+        raise RequestError(f"{out} cannot be written: its folder is not there.")
 
 
 def spans(n: int, sizes: tuple[int, ...]) -> Iterator[tuple[int, int]]:
@@ -95,10 +106,13 @@ def _write(out: Path, rows: Iterator[np.ndarray], shape: tuple[int, int], report
 
     fresh = out.with_name(out.name + ".partial")
     written = np.lib.format.open_memmap(fresh, mode="w+", dtype=np.float32, shape=shape)
-    done = 0
-    for block in rows:
-        written[done : done + len(block)] = block
-        done += len(block)
-        report(done, shape[0])
-    written.flush()
-    fresh.replace(out)
+    try:
+        done = 0
+        for block in rows:
+            written[done : done + len(block)] = block
+            done += len(block)
+            report(done, shape[0])
+        written.flush()
+        fresh.replace(out)
+    finally:
+        fresh.unlink(missing_ok=True)

@@ -81,10 +81,10 @@ def read_request(path: Path) -> Request:
     from ds4_backend.errors import RequestError
 
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8-sig"))  # with or without a byte order mark
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"{path} is not JSON: {error}.") from error
     body = found if isinstance(found, Mapping) else {"messages": found}
     if not isinstance(body.get("messages"), list):

@@ -5,6 +5,7 @@ It knows the commands' names and nothing of what they do.
 
 from __future__ import annotations
 
+import errno
 from importlib import import_module
 from typing import Any
 
@@ -46,6 +47,10 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except DS4Error as error:
             if wants_traceback():
+                raise
+            raise click.ClickException(str(error)) from error
+        except OSError as error:  # a full disk, a folder that may not be written
+            if wants_traceback() or error.errno == errno.EPIPE:  # a closed pipe is click's to end quietly
                 raise
             raise click.ClickException(str(error)) from error
 

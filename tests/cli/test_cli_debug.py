@@ -75,12 +75,19 @@ def test_control_words_in_a_message_stay_data(ask, model_file):
         ({"tools": []}, "holds no messages"),
         ({"messages": HELLO, "thinking": "maybe"}, "thinking is 'maybe'"),
         ({"messages": HELLO, "effort": "huge"}, "huge"),
+        ({"messages": HELLO, "effort": ["low"]}, "effort ['low'] is not known"),
         ([{"role": "robot", "content": "x"}], "robot"),
+        ([{"role": "user", "content": 5}], "message 1: the content is no string and is not a list"),
+        ("[" * 100_000, "is not JSON"),
     ],
 )
 def test_a_bad_messages_file_is_told(ask, body, told):
     result = ask("render", body)
     assert result.exit_code == 1 and told in result.output
+
+
+def test_a_byte_order_mark_is_no_error(ask):
+    assert ask("render", "\ufeff" + json.dumps(HELLO)).stdout == ask("render", HELLO).stdout
 
 
 def test_keys_without_effect_are_named_on_stderr(ask):
@@ -141,6 +148,36 @@ def test_ids_of_another_shape_or_type_are_refused(run, model_file, tmp_path, bad
     words = ("--tokens", tmp_path / "ids.npy", "--out", tmp_path / "out.npy")
     result = run("debug", "logits", model_file, *words)
     assert result.exit_code == 1 and "wanted: int32 [N]" in result.output
+
+
+@pytest.mark.parametrize("bad", [np.array([-1]), np.array([2**63], np.uint64)])
+def test_ids_that_no_int32_holds_are_refused(run, model_file, tmp_path, bad):
+    np.save(tmp_path / "ids.npy", bad)
+    words = ("--tokens", tmp_path / "ids.npy", "--out", tmp_path / "out.npy")
+    result = run("debug", "logits", model_file, *words)
+    assert result.exit_code == 1 and "wanted: int32, 0 or more" in result.output
+
+
+def test_an_empty_file_of_ids_is_refused(run, model_file, tmp_path):
+    (tmp_path / "ids.npy").touch()
+    words = ("--tokens", tmp_path / "ids.npy", "--out", tmp_path / "out.npy")
+    result = run("debug", "logits", model_file, *words)
+    assert result.exit_code == 1 and "cannot be read as .npy" in result.output
+
+
+@pytest.mark.parametrize(("out", "told"), [("none/out.npy", "its folder is not there"), (".", "it is a folder")])
+def test_logits_with_no_place_to_go_are_not_computed(run, model_file, tmp_path, out, told):
+    np.save(tmp_path / "ids.npy", some_ids(3))
+    result = run("debug", "logits", model_file, "--tokens", tmp_path / "ids.npy", "--out", tmp_path / out)
+    assert result.exit_code == 1 and told in result.output
+
+
+def test_a_failed_run_leaves_no_half_file(run, model_file, tmp_path):
+    np.save(tmp_path / "ids.npy", np.array([1, 320]))
+    words = ("--tokens", tmp_path / "ids.npy", "--out", tmp_path / "out.npy")
+    result = run("debug", "logits", model_file, *words)
+    assert result.exit_code == 1 and "outside the vocabulary" in result.output
+    assert not list(tmp_path.glob("out.npy*"))
 
 
 @pytest.mark.parametrize("bad", ["0", "1,x", "", "-3"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 
@@ -40,6 +41,21 @@ def test_an_error_of_ours_is_one_line_and_exit_one(run):
 def test_the_traceback_variable_lets_the_error_through(run, monkeypatch):
     monkeypatch.setenv("DS4_BACKEND_TRACEBACK", "1")
     assert isinstance(run("inspect", "no-such-model").exception, UnknownModel)
+
+
+def test_a_full_disk_is_one_line_and_no_traceback(run, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "some.file")
+
+    monkeypatch.setattr("ds4_backend.catalog.resolve", full)
+    result = run("inspect", "ds4-tiny")
+    assert result.exit_code == 1
+    assert result.output == "Error: [Errno 28] No space left on device: 'some.file'\n"
+
+
+def test_a_folder_in_place_of_a_model_is_told(run, tmp_path):
+    result = run("inspect", tmp_path)
+    assert result.exit_code == 1 and "is a folder; name a .gguf file" in result.output
 
 
 def test_windows_is_refused_before_any_command(run, monkeypatch):
