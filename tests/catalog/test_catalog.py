@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def install(name: str, settings: Settings, nbytes: int | None = None) -> Path:
 
 
 def register(settings: Settings, *models: Registered) -> Settings:
-    return Settings(settings.models_dir, settings.cache_dir, settings.state_dir, "auto", models, settings.config_file)
+    return replace(settings, models=models)
 
 
 def test_every_build_has_its_own_name_file_size_and_digest():
