@@ -144,6 +144,15 @@ class Index:
         WHERE NOT EXISTS (SELECT 1 FROM blocks c WHERE c.parent = b.chain)"""
         return [tail_of(row) for row in self.rows(sql)]
 
+    def ends(self) -> list[Tail]:
+        """Tails that no other tail follows: the ends of conversations."""
+        sql = f"""WITH RECURSIVE below (id) AS (
+            SELECT b.parent FROM blocks b JOIN tails t ON t.chain = b.id
+            UNION SELECT b.parent FROM blocks b JOIN below ON b.id = below.id)
+        SELECT {_TAIL} FROM tails b JOIN segments s ON s.id = b.segment
+        WHERE b.chain NOT IN (SELECT id FROM below)"""
+        return [tail_of(row) for row in self.rows(sql)]
+
     def branches(self, keys: Sequence[bytes]) -> set[bytes]:
         """Which of `keys` more than one stored block follows."""
         sql = "SELECT parent FROM blocks WHERE parent IN (...) GROUP BY parent HAVING COUNT(*) > 1"

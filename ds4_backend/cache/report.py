@@ -85,7 +85,7 @@ def stats(index: Index, folder: Path, budget: Budget, now: float) -> Stats:
         blocks=count("SELECT COUNT(*) FROM blocks"),
         tails=count("SELECT COUNT(*) FROM tails"),
         turns=count("SELECT COUNT(*) FROM turns"),
-        conversations=len(index.leaf_tails()),
+        conversations=len(index.ends()),
         models=count("SELECT COUNT(DISTINCT fingerprint) FROM blocks"),
         written_today=_bytes_written(index, day_of(now)),
         written_total=_bytes_written(index, ""),
@@ -104,7 +104,7 @@ def entries(index: Index) -> tuple[Entry, ...]:
     """All conversations, the last used first."""
     labels = dict(index.rows("SELECT fingerprint, label FROM models"))
     found = []
-    for tail in sorted(index.leaf_tails(), key=lambda tail: -tail.used):
+    for tail in sorted(index.ends(), key=lambda tail: -tail.used):
         fingerprint, created = index.rows("SELECT fingerprint, created FROM tails WHERE id = ?", (tail.key,))[0]
         blocks, tails, count = _way(index, tail.chain)
         found.append(
@@ -147,8 +147,8 @@ def set_aside(index: Index, kind: Kind, key: bytes, place: Place, now: float) ->
     where the index itself turns out broken."""
     table = "blocks" if kind is Kind.BLOCK else "tails"
     with index.transaction():
-        sql = f"DELETE FROM {table} WHERE id = ? AND segment = ? AND offset = ?"
-        done = index.run(sql, (key, place.segment, place.offset)) == 1
+        there = "segment IN (SELECT id FROM segments WHERE name = ?) AND offset = ?"
+        done = index.run(f"DELETE FROM {table} WHERE id = ? AND {there}", (key, place.name, place.offset)) == 1
         if done:
             values = (key, place.segment, place.nbytes, now)
             index.run("INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?)", values)

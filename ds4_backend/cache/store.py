@@ -132,12 +132,11 @@ class Store:
             self.release(hit)
         return Hit(0, 0, chain.length, "checksum"), None
 
-    def account(self, hit: Hit, *, loaded: Loaded | None = None, seconds_saved: float = 0.0) -> None:
-        """Count one request: what it asked for, what it got from here, and how much prefill that saved."""
+    def account(self, hit: Hit, *, loaded: Loaded | None = None) -> None:
+        """Count one request: what it asked for, and what it got from here. See also `saved`."""
         now, got = self._clock(), hit.length if loaded else 0
         amounts = {
             "requests": 1, "asked": hit.wanted, "hit": got, "read": loaded.nbytes if loaded else 0,
-            "saved": seconds_saved,
         }  # fmt: skip
 
         def run(index: Index) -> None:
@@ -147,6 +146,11 @@ class Store:
                 index.run(sql, (now, hit.tail.key))
 
         self._run_later(run)
+
+    def saved(self, seconds: float) -> None:
+        """Count prefill that a resume spared."""
+        now = self._clock()
+        self._run_later(lambda index: index.count(day_of(now), saved=seconds))
 
     def release(self, hit: Hit) -> None:
         """The request is over: what it resumed from may be evicted again."""

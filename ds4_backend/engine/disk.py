@@ -61,7 +61,6 @@ class DiskCache:
         self.store, self.fingerprint = store, fingerprint
         self._model, self._tokenizer = model, tokenizer
         self._codec = StateCodec(model.geometry, packed=model.ops.cache_simulation)
-        self._seconds_per_token = 0.0
 
     def resume(self, prompt: tuple[int, ...], memory: int) -> Resumed:
         """The stored state of `prompt`, if it reaches further than the `memory` tokens already held."""
@@ -72,8 +71,7 @@ class DiskCache:
         if loaded is not None and hit.length > memory:
             sequence = self._load(loaded.length, loaded.pages, loaded.tail)
         used = sequence is not None
-        saved = hit.length * self._seconds_per_token if used else 0.0
-        self.store.account(hit, loaded=loaded if used else None, seconds_saved=saved)
+        self.store.account(hit, loaded=loaded if used else None)
         tiers = {"disk": hit.length} if used else {"memory": memory}
         return Resumed(sequence, reason=hit.why, diverged=self._divergence(hit), hit=hit, **tiers)
 
@@ -81,10 +79,10 @@ class DiskCache:
         """Saves the state of one request as it is made."""
         return Recorder(self, prompt)
 
-    def timed(self, tokens: int, seconds: float) -> None:
-        """Learn what prefill costs here, to say what the cache saved."""
-        if tokens >= BLOCK_TOKENS:
-            self._seconds_per_token = seconds / tokens
+    def timed(self, resumed: Resumed, tokens: int, seconds: float) -> None:
+        """Reading the other `tokens` of the prompt took so long: from that follows what the resume saved."""
+        if resumed.disk and tokens:
+            self.store.saved(resumed.disk * seconds / tokens)
 
     def release(self, resumed: Resumed) -> None:
         """The request is over: what it resumed from may be evicted again."""

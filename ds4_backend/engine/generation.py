@@ -68,6 +68,7 @@ class Generation:
         sequence, resumed = self._resume()
         cached = sequence.length
         self._read.extend(self._prompt[:cached])
+        begun = time.perf_counter()
         try:
             logits = yield from self._prefill(sequence)
             first = time.perf_counter()
@@ -83,7 +84,7 @@ class Generation:
             if self._disk:
                 self._disk.release(resumed)
         if self._disk:
-            self._disk.timed(len(self._prompt) - cached, first - start)
+            self._disk.timed(resumed, len(self._prompt) - cached, first - begun)
         self._keep(sequence)
         return self._end(cause, resumed, Timings(first - start, last - first, first - self._job.asked_at))
 

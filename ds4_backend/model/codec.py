@@ -2,7 +2,8 @@
 
 With the cache simulation on, rows hold few distinct values and are packed: a row of width d as d - R E4M3 codes, one
 scale exponent per 64 of them (padded to 8 bytes) and R float16 rotary channels; an indexer row as two E2M1 codes a byte
-and one exponent per 32. Without it rows are float32. The (value, gate) pairs of open windows are float32 always.
+and one exponent per 32. Without it rows are float32. The (value, gate) pairs of open windows are float32 always; of a
+closed CSA window only the first halves are kept, which is all that its successor reads.
 
 A page or tail has no header: size and order follow from geometry and length, so bytes of any other size are refused.
 """
@@ -65,7 +66,8 @@ class StateCodec:
 
     def encode_tail(self, rows: Rows, length: int) -> bytes:
         """The byte string of `State.export_tail` at `length` tokens."""
-        return b"".join(self._encode(kind, rows[kind][None]).tobytes() for kind in self._tail_shapes(length))
+        parts = _split_lanes(rows, length)
+        return b"".join(self._encode(kind, parts[kind][None]).tobytes() for kind in self._tail_shapes(length))
 
     def decode_tail(self, data: bytes | memoryview, length: int) -> Rows:
         """The reverse of `encode_tail`. Raises EngineError for data of another size."""
@@ -75,7 +77,7 @@ class StateCodec:
             size = self._part_nbytes(kind, shape)
             rows[kind] = self._decode(kind, raw[:, at : at + size], (1, *shape))[0]
             at += size
-        return rows
+        return _join_lanes(rows)
 
     # Shapes
 
@@ -93,8 +95,11 @@ class StateCodec:
         window = (g.block_count, min(length, g.attention_sliding_window), g.attention_key_length)
         shapes: dict[str, tuple[int, ...]] = {"window": window}
         for kind, (layers, _, width) in self._page_shapes().items():
-            lanes = width if kind == "hca" else 2 * width
-            shapes[f"{kind}_lane"] = (layers, 2, lane_length(kind, length), lanes)
+            if kind == "hca":
+                shapes["hca_lane"] = (layers, 2, lane_length(kind, length), width)
+            else:
+                shapes[f"{kind}_closed_lane"] = (layers, 2, lane_length(kind, length) - length % CSA, width)
+                shapes[f"{kind}_lane"] = (layers, 2, length % CSA, 2 * width)
             if open_rows(kind, length):
                 shapes[kind] = (layers, open_rows(kind, length), width)
         return shapes
@@ -135,6 +140,26 @@ class StateCodec:
     def _check_size(found: int, wanted: int, what: str) -> None:
         if found != wanted:
             raise EngineError(f"a stored {what} has {found:,} bytes; this network's have {wanted:,}")
+
+
+def _split_lanes(rows: Rows, length: int) -> Rows:
+    """CSA lanes as what is left of the closed window (first halves) and the open one (whole)."""
+    out = dict(rows)
+    for kind in ("csa", "indexer"):
+        if (lane := rows.get(f"{kind}_lane")) is not None:
+            closed = lane.shape[2] - length % CSA
+            out[f"{kind}_closed_lane"] = lane[:, :, :closed, : lane.shape[3] // 2]
+            out[f"{kind}_lane"] = lane[:, :, closed:]
+    return out
+
+
+def _join_lanes(rows: Rows) -> Rows:
+    """The reverse of `_split_lanes`; second halves that nobody reads are zero."""
+    for kind in ("csa", "indexer"):
+        if (closed := rows.pop(f"{kind}_closed_lane", None)) is not None:
+            whole = np.concatenate([closed, np.zeros_like(closed)], axis=3)
+            rows[f"{kind}_lane"] = np.concatenate([whole, rows[f"{kind}_lane"]], axis=2)
+    return rows
 
 
 def _padded(count: int) -> int:

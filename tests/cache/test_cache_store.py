@@ -178,7 +178,8 @@ def test_hits_and_bytes_are_counted(store):
     store.register(MODEL, "some model")
     store.flush()
     hit, loaded = store.resume(chain)
-    store.account(hit, loaded=loaded, seconds_saved=4.5)
+    store.account(hit, loaded=loaded)
+    store.saved(4.5)
     miss = store.lookup(Chain(MODEL, some_ids(700, 5)))
     store.account(miss)
     store.flush()
@@ -252,3 +253,14 @@ def test_a_block_or_tail_outside_the_chain_is_an_error_of_the_caller(store):
         store.put_block(chain, 17, b"")
     with pytest.raises(IndexError):
         store.put_tail(chain, 2_301, b"")
+
+
+def test_a_conversation_whose_last_block_has_no_tail_is_still_listed(store):
+    chain = Chain(MODEL, some_ids(2_300))
+    put_state(store, chain, 1_024)
+    put_state(store, chain, 1_536)
+    for index in store.missing(chain):
+        store.put_block(chain, index, b"x" * 100)
+    store.flush()
+    (entry,) = maintenance.entries(store)
+    assert entry.tokens == 1_536 and maintenance.stats(store).conversations == 1

@@ -56,7 +56,7 @@ def test_flash_pages_and_tails_have_the_planned_sizes():
     packed, plain = StateCodec(FLASH, packed=True), StateCodec(FLASH, packed=False)
     assert packed.page_nbytes == 21 * 32 * (584 + 68) + 20 * 584 == 449_824
     assert plain.page_nbytes == 2 * 880_640
-    assert packed.tail_nbytes(1280) == 43 * 128 * 584 + 2 * 430_080  # lanes keep both halves
+    assert packed.tail_nbytes(1280) == 43 * 128 * 584 + 430_080  # 3.6 MB
 
 
 def test_bytes_of_another_size_are_refused_with_both_sizes():
