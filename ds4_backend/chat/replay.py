@@ -8,12 +8,11 @@ model already has. Knows nothing of where records are kept, nor of weights or st
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from ds4_backend.cache.keys import PrefixHash
 from ds4_backend.chat.record import TurnRecord, can_go_on, is_turn, spelling, split, visible
 from ds4_backend.chat.render import AssistantTurn, Rendered, Segment
 from ds4_backend.tokenizer import ASSISTANT, EOS, THINK, THINK_END, USER, Tokenizer
@@ -26,7 +25,7 @@ OPENER_TOKENS = 2
 """`<｜Assistant｜>` and `<think>` or `</think>`."""
 
 Find = Callable[[Message, bytes], TurnRecord | None]
-"""Looks up the record of an assistant message, given the `prefix_key` of all ids before its opener.
+"""Looks up the record of an assistant message, given the name (`PrefixHash.key`) of all ids before its opener.
 
 It may find by call id under any prefix, else by prefix and `visible`. What it finds is checked against the message
 here, so a poor match does no harm.
@@ -49,9 +48,9 @@ class Encoded:
     """A prompt as token ids.
 
     `boundaries` are ascending positions between messages, where a cached state is of use to later prompts: the first
-    is the end of the system text and tools, the last the start of the answer's opener. `parent` is the `prefix_key`
-    of the ids before that opener. `begun` is what the answer already holds: empty unless a prefix is continued, and
-    then with the reasoning that stands in the prompt.
+    is the end of the system text and tools, the last the start of the answer's opener. `parent` is the name
+    (`PrefixHash.key`) of the ids before that opener. `begun` is what the answer already holds: empty unless a prefix is
+    continued, and then with the reasoning that stands in the prompt.
     """
 
     ids: tuple[int, ...]
@@ -117,15 +116,6 @@ def record_of(prompt: Encoded, sampled: Sequence[int], parser: Parser, tokenizer
     return record if is_turn(record, tokenizer) else None
 
 
-def prefix_key(ids: Sequence[int]) -> bytes:
-    """32 bytes that name a row of token ids: BLAKE2b over little-endian u32."""
-    return _hash(ids).digest()
-
-
-def _hash(ids: Sequence[int]) -> blake2b:
-    return blake2b(struct.pack(f"<{len(ids)}I", *ids), digest_size=32, person=b"ds4 prefix")
-
-
 class _Writer:
     """Ids as they are put together, the name of all so far, and the boundaries passed."""
 
@@ -134,7 +124,7 @@ class _Writer:
         self.boundaries: list[int] = []
         self.parent = b""  # the key at the latest opener
         self._tokenizer = tokenizer
-        self._key = _hash(())
+        self._key = PrefixHash()
         self._hashed = 0
 
     def write(self, segments: Iterable[Segment]) -> None:
@@ -154,11 +144,10 @@ class _Writer:
         self.ids += ids
 
     def key(self) -> bytes:
-        """`prefix_key(self.ids)`, at the cost of the new ids only."""
-        new = self.ids[self._hashed :]
-        self._key.update(struct.pack(f"<{len(new)}I", *new))
+        """The name of all ids so far, at the cost of the new ones only."""
+        self._key.extend(self.ids[self._hashed :])
         self._hashed = len(self.ids)
-        return self._key.copy().digest()
+        return self._key.key()
 
     def _open(self) -> None:
         self._mark()

@@ -42,7 +42,7 @@ class Turns:
         return len(self._records)
 
     def add(self, record: TurnRecord, parent: bytes, *, private: bool = False) -> None:
-        """Keep `record`, of a turn whose opener comes after the ids named by `parent` (`replay.prefix_key`).
+        """Keep `record`, of a turn whose opener comes after the ids named by `parent` (`PrefixHash.key`).
 
         `private` ones must never leave memory, which is all there is here.
         """

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ds4_backend.cache.keys import PrefixHash
 from ds4_backend.chat import Parser, render
 from ds4_backend.chat.record import TurnRecord
-from ds4_backend.chat.replay import Encoded, Find, encode_with_replay, prefix_key, record_of
+from ds4_backend.chat.replay import Encoded, Find, encode_with_replay, record_of
 from ds4_backend.engine.turns import Turns
 from ds4_backend.tokenizer import ASSISTANT, DSML, EOS, REQUIRED, THINK, THINK_END, USER, Tokenizer
 from ds4_backend.types import Message, Request, Tool, ToolCall
@@ -515,7 +516,7 @@ def test_boundaries_lie_between_messages(tokenizer: Tokenizer) -> None:
         f"{ASSISTANT}{THINK}",
     ]
     assert prompt.opener == prompt.boundaries[-1] == len(prompt.ids) - 2
-    assert prompt.parent == prefix_key(prompt.ids[: prompt.opener])
+    assert prompt.parent == PrefixHash(prompt.ids[: prompt.opener]).key()
     assert [(turn.message, turn.replayed) for turn in prompt.turns] == [(2, True), (5, False)]
 
 
@@ -529,7 +530,7 @@ def test_a_record_is_looked_up_under_the_ids_before_its_opener(tokenizer: Tokeni
         return chat.turns.find(message, parent)
 
     prompt = encode(tokenizer, chat.request, find)
-    assert asked == [(chat.request.messages[t.message], prefix_key(prompt.ids[: t.start])) for t in prompt.turns]
+    assert asked == [(chat.request.messages[t.message], PrefixHash(prompt.ids[: t.start]).key()) for t in prompt.turns]
 
 
 ROLES = st.sampled_from(["system", "user", "assistant", "tool", "calls"])

@@ -54,6 +54,12 @@ def test_the_same_prompt_is_read_once(folder):
     assert warm == cold == "3 * 12 = 36"
 
 
+def test_sampler_and_limits_are_no_part_of_what_is_stored(folder):
+    _, first = ask(*QUESTION)
+    _, second = ask(*QUESTION, sampling=Sampling(temperature=1.2, seed=3), max_tokens=4, stop=("x",))
+    assert second.usage.cached >= 128 * ((first.usage.input - 1) // 128)
+
+
 def test_with_the_folder_emptied_nothing_is_cached(folder):
     ask(*QUESTION)
     shutil.rmtree(folder)
