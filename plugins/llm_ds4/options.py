@@ -28,3 +28,4 @@ class Options(llm.Model.Options):
     effort: Literal["low", "high", "max"] | None = Field(
         default=None, description="How thoroughly to think: low, high or max"
     )
+    private: bool | None = Field(default=None, description="Keep this prompt's state out of the disk cache")

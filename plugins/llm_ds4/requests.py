@@ -22,6 +22,7 @@ def to_request(prompt: llm.Prompt) -> Request:
         messages=tuple(message for each in prompt.messages for message in _messages(each, ids)),
         tools=tuple(_tool(tool) for tool in prompt.tools),
         thinking=options.thinking,
+        private=bool(options.private),
         effort=options.effort,
         sampling=_sampling(options),
         max_tokens=options.max_tokens,

@@ -92,6 +92,7 @@ def test_system_text_and_options_reach_the_engine(run: Run) -> None:
         "seed": "3",
         "max_tokens": "20",
         "thinking": "false",
+        "private": "true",
         "effort": "high",
     }
     flags = [word for name, value in options.items() for word in ("-o", name, value)]
@@ -101,6 +102,7 @@ def test_system_text_and_options_reach_the_engine(run: Run) -> None:
     assert request.messages == (Message("system", "Be brief."), Message("user", "hi"))
     assert request.sampling == Sampling(0.5, 0.9, 40, 0.1, 3)
     assert (request.max_tokens, request.thinking, request.effort) == (20, False, "high")
+    assert request.private
 
 
 def test_without_options_the_model_decides(run: Run) -> None:
