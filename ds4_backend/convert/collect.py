@@ -74,7 +74,8 @@ def collect(
     other; each starts with the begin-of-sentence token. Special tokens in the text are read as such, so rendered chats
     may be given. `report` counts tokens.
 
-    Raises ConversionError when the text cannot be read or is empty, FileError when the model cannot.
+    Raises ConversionError when the text cannot be read or is empty, or `out_path` has no folder, FileError when the
+    model cannot be read.
     """
     from ds4_backend.gguf.reader import open_gguf
     from ds4_backend.model import load_model
@@ -82,6 +83,8 @@ def collect(
 
     if chunk < 2 or max_tokens < 2:
         raise ConversionError(f"chunks of {chunk} tokens, {max_tokens} tokens in all: both must be at least 2")
+    if out_path.is_dir() or not out_path.parent.is_dir():
+        raise ConversionError(f"{out_path} cannot be written: it is a folder, or its folder does not exist")
     text = _read_text(text_path)
     with open_gguf(model_path) as file:
         tokenizer = Tokenizer.from_gguf(file.metadata)

@@ -97,6 +97,8 @@ def _check_arguments(source: Path, out: Path, recipe: str, dialect: str | None, 
         raise ConversionError(f"{source} is no folder; give a Hugging Face model folder")
     if not out.parent.is_dir():
         raise ConversionError(f"the folder {out.parent} does not exist; create it first")
+    if out.is_dir():
+        raise ConversionError(f"{out} is a folder; name the .gguf file to write")
     if out.exists() and not force:
         raise ConversionError(f"{out} exists already; choose another name, or --force to replace it")
 

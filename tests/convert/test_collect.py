@@ -93,6 +93,14 @@ def test_a_text_that_cannot_be_used_is_refused(model, tmp_path, content, message
     assert not (tmp_path / "i.dat").exists()
 
 
+@pytest.mark.parametrize("out", ["none/out.dat", "."])
+def test_a_place_that_cannot_be_written_is_refused_before_the_run(model, tmp_path, out):
+    seen = []
+    with pytest.raises(ConversionError, match="cannot be written"):
+        collect(model / "model.gguf", model / "text.txt", tmp_path / out, report=lambda *now: seen.append(now))
+    assert not seen
+
+
 def test_chunks_of_one_token_are_refused(model, tmp_path):
     with pytest.raises(ConversionError, match="chunks of 1 tokens"):
         collect(model / "model.gguf", model / "text.txt", tmp_path / "i.dat", chunk=1)

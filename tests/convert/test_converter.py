@@ -230,6 +230,12 @@ def test_an_existing_file_is_kept_unless_forced(official, tmp_path):
     assert out.read_bytes()[:4] == b"GGUF"
 
 
+def test_a_folder_is_never_replaced(official, tmp_path):
+    with pytest.raises(ConversionError, match="is a folder; name the"):
+        convert(official[0], tmp_path, "f16", force=True)
+    assert not tmp_path.with_name(tmp_path.name + ".partial").exists()
+
+
 def test_progress_counts_up_to_all_bytes(official, tmp_path):
     seen = []
     convert(official[0], tmp_path / "out.gguf", "f16", report=lambda done, total: seen.append((done, total)))
