@@ -57,8 +57,8 @@ def profile_of(gguf: GGUF, settings: Settings | None = None) -> Profile:
     words = list(_words(gguf, settings))
     dialect = next((word for word in words if word.dialect is not None), None)
     simulation = next((word for word in words if word.cache_simulation is not None), None)
-    if dialect is None:
-        log.warning(_assumed(gguf.paths[0]))
+    if dialect is None or simulation is None:
+        log.warning(_assumed(gguf.paths[0], dialect is None, simulation is None))
     sources = [word.source for word in (dialect, simulation) if word is not None] or ["assumed"]
     return Profile(
         dialect=(dialect.dialect if dialect else None) or "preview",
@@ -122,8 +122,12 @@ def _headers(settings: Settings) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def _assumed(path: Path) -> str:
+def _assumed(path: Path, dialect: bool, simulation: bool) -> str:
+    """What is assumed: the dialect, the simulation, or both."""
+    open_ = ["which prompt dialect it was trained with"] * dialect + ["whether with a rounded cache"] * simulation
+    taken = ["`preview`"] * dialect + ["a rounded cache (simulation on)"] * simulation
+    keys = ["dialect"] * dialect + ["cache_simulation"] * simulation
     return (
-        f"{path} does not say which prompt dialect it was trained with; `preview` is assumed. If it is of another "
-        f"checkpoint, register it: [models.NAME] with path and dialect in the config file."
+        f"{path} does not say {' and '.join(open_)}; {' and '.join(taken)} assumed. If that is wrong, register the "
+        f"file: [models.NAME] with path, {' and '.join(keys)} in the config file."
     )

@@ -92,7 +92,14 @@ def test_where_nothing_is_known_preview_is_assumed_with_a_warning(tmp_path, sett
     with caplog.at_level(logging.WARNING):
         found = profile(path, settings)
     assert (found.dialect, found.cache_simulation, found.source) == ("preview", True, "assumed")
-    assert "a.gguf does not say" in caplog.text
+    assert "a.gguf does not say which prompt dialect it was trained with and whether with a rounded" in caplog.text
+    assert "`preview` and a rounded cache (simulation on) assumed" in caplog.text
+
+
+def test_a_file_that_leaves_one_answer_open_is_warned_of_that_one(tmp_path, settings, caplog):
+    profile(write(tmp_path / "a.gguf", "0731"), settings)
+    assert "does not say whether with a rounded cache; a rounded cache (simulation on) assumed" in caplog.text
+    assert "preview" not in caplog.text
 
 
 def test_a_file_that_says_it_all_raises_no_warning(tmp_path, settings, caplog):
