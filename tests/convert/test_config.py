@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from math import prod
 
 import pytest
 from checkpoint_maker import official_config, transformers_config
 
 from ds4_backend.convert.config import geometry_of, read_config
 from ds4_backend.errors import ConversionError
+from ds4_backend.gguf.schema import expected_tensors
 
 
 def test_both_spellings_describe_the_same_network():
@@ -19,17 +21,31 @@ def test_both_spellings_describe_the_same_network():
     assert geometry.rope_dimension_count == 8 and geometry.attention_compress_rope_freq_base == 160000.0
 
 
+FLASH = official_config(
+    vocab_size=129280, hidden_size=4096, moe_intermediate_size=2048, num_hidden_layers=43, num_attention_heads=64,
+    head_dim=512, qk_rope_head_dim=64, q_lora_rank=1024, o_groups=8, o_lora_rank=1024, n_routed_experts=256,
+    num_experts_per_tok=6, num_hash_layers=3, compress_ratios=[0, 0, *([4, 128] * 20), 4, 0], index_n_heads=64,
+    index_head_dim=128, index_topk=512, num_nextn_predict_layers=1,
+)  # fmt: skip
+PRO = FLASH | dict(
+    hidden_size=7168, moe_intermediate_size=3072, num_hidden_layers=61, num_attention_heads=128, q_lora_rank=1536,
+    o_groups=16, n_routed_experts=384, routed_scaling_factor=2.5, index_topk=1024,
+    compress_ratios=[128, 128, *([4, 128] * 29), 4, 0],
+)  # fmt: skip
+
+
 def test_the_published_flash_configuration_gives_flash():
-    ratios = [0, 0, *([4, 128] * 20), 4, 0]
-    config = official_config(
-        vocab_size=129280, hidden_size=4096, moe_intermediate_size=2048, num_hidden_layers=43, num_attention_heads=64,
-        head_dim=512, qk_rope_head_dim=64, q_lora_rank=1024, o_groups=8, o_lora_rank=1024, n_routed_experts=256,
-        num_experts_per_tok=6, num_hash_layers=3, compress_ratios=ratios, index_n_heads=64, index_head_dim=128,
-        index_topk=512, num_nextn_predict_layers=1,
-    )  # fmt: skip
-    geometry = geometry_of(config)
+    geometry = geometry_of(FLASH)
     assert (geometry.block_count, len(geometry.attention_compress_ratios)) == (43, 44)
     assert (len(geometry.layers_of(4)), len(geometry.layers_of(128)), geometry.nextn_predict_layers) == (21, 20, 0)
+
+
+@pytest.mark.parametrize(("config", "billions"), [(FLASH, 284.3), (PRO, 1573.0)])
+def test_flash_and_pro_have_as_many_weights_as_their_makers_say(config, billions):
+    geometry = geometry_of(config)
+    assert geometry.from_metadata(geometry.to_metadata()) == geometry
+    weights = sum(prod(shape) for shape in expected_tensors(geometry).values())
+    assert round(weights / 1e9, 1) == billions
 
 
 def test_a_config_without_rope_scaling_has_none():
