@@ -116,6 +116,10 @@ class Tokenizer:
         """Whether `id` is an added token, one that data never yields."""
         return 0 <= id < self.vocab_size and self._vocabulary.tokens[id] in self._vocabulary.added
 
+    def is_normal(self, id: int) -> bool:
+        """Whether `id` is a token of plain text: neither an added one nor a hole in the vocabulary."""
+        return 0 <= id < self.vocab_size and self._vocabulary.types[id] == NORMAL
+
     def token_bytes(self, id: int) -> bytes:
         """The UTF-8 bytes that token `id` stands for; they may begin or end inside a character.
 
