@@ -308,14 +308,28 @@ def test_a_token_that_is_not_allowed_is_refused_and_changes_nothing():
         ((tool("t", {"a": {"$ref": "#/$defs/none"}}),), "auto", "there is no #/\\$defs/none"),
         ((tool("t", {"a": {"$ref": "http://x/y"}}),), "auto", "outside the schema"),
         ((tool("t", {"a": {"type": "string", "if": {}}}),), "auto", "'if' is not supported"),
+        ((tool("t", {"a": {"type": [["string"]]}}),), "auto", r"'type' is \[\['string'\]\]"),
+        ((Tool("t", parameters={"required": "a"}),), "auto", "tool 't' is not a JSON Schema: 'required' is 'a'"),
+        ((tool("t", {"a": {}}, **{"$ref": "#"}),), "auto", r"both '\$ref' and 'properties'"),
         ((tool("t", {"a": {"$ref": "#/$defs/A"}}, **{"$defs": {"A": {"anyOf": [{"$ref": "#/$defs/A"}]}}}),), "auto",
          "refers to itself without end"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_held_is_refused_with_the_reason(tools, choice, said):
     with pytest.raises(RequestError, match=said):
-        compiled_or_refused(tools, choice)
+        compile_constraint(Tools(tools, choice), tiny_tokenizer(), False)
 
 
-def compiled_or_refused(tools: tuple[Tool, ...], choice: str) -> None:
-    compile_constraint(Tools(tools, choice), tiny_tokenizer(), False)
+def test_a_schema_without_end_is_refused():
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(5000):
+        schema = {"anyOf": [schema]}
+    with pytest.raises(RequestError, match="nested too deeply"):
+        compile_constraint(Tools((tool("t", {"a": schema}),)), tiny_tokenizer(), False)
+
+
+def test_parameters_behind_a_reference_are_held_too():
+    args = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    grammar = compiled(Tool("t", parameters={"$ref": "#/$defs/Args", "$defs": {"Args": args}}))
+    assert accepts(grammar, block(call("t", value("n", "3"))))
+    assert not accepts(grammar, block(call("t", "")))

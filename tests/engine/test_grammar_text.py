@@ -204,6 +204,7 @@ def test_the_vocabulary_is_prepared_once():
 @pytest.mark.parametrize(
     "constraint, said",
     [
+        (JsonSchema([1]), r"is not a JSON Schema: \[1\]"),
         (JsonSchema(False), "the schema of the answer cannot be held: .*empty"),
         (JsonSchema({"type": "frog"}), "Invalid type: frog"),
         (JsonSchema({"type": "integer", "minimum": 5, "maximum": 3}), r"minimum \(5\) is greater than maximum \(3\)"),

@@ -140,7 +140,10 @@ class _Object:
     def of(cls, tool: Tool, where: str) -> _Object:
         """Raises RequestError for parameters that are not an object's, or that depend on one another."""
         sub = Subschema(tool.parameters, tool.parameters, where)
-        sub = sub.target() or sub
+        if target := sub.target():
+            if found := [name for name in ("properties", "required", "additionalProperties") if name in sub.schema]:
+                raise RequestError(f"{where} cannot be held: its parameters have both '$ref' and {found[0]!r}")
+            sub = target
         if (types := sub.types()) is not None and "object" not in types:
             raise RequestError(f"{where} cannot be held: its parameters are of type {sorted(types)}, not an object")
         if found := [name for name in _UNSUPPORTED if name in sub.schema]:
@@ -156,7 +159,7 @@ def _undeclared(sub: Subschema) -> Mapping[str, Any] | bool | None:
 
 def _parameters(sub: Subschema) -> list[tuple[str, Subschema, bool]]:
     properties = sub.get("properties", Mapping) or {}
-    required = sub.get("required", (list, tuple)) or ()
+    required = sub.required()
     others = sub.get("additionalProperties", (Mapping, bool))
     for name in required:
         if name not in properties and others is False:

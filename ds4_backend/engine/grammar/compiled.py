@@ -14,6 +14,7 @@ from ds4_backend.engine.grammar.lark import Lark, regex, special
 from ds4_backend.engine.grammar.matcher import Matcher
 from ds4_backend.engine.grammar.patterns import unanchored
 from ds4_backend.engine.grammar.vocabulary import grammar_tokenizer
+from ds4_backend.errors import RequestError
 from ds4_backend.tokenizer import DSML
 
 if TYPE_CHECKING:
@@ -49,7 +50,10 @@ def compile_constraint(constraint: Constraint, tokenizer: Tokenizer, thinking: b
     """
     lark, dsml = Lark(), special(tokenizer.token_id(DSML))
     text_first = isinstance(constraint, Tools) and constraint.choice == "auto"
-    lark.rule("start", *_alternatives(constraint, lark, dsml))
+    try:
+        lark.rule("start", *_alternatives(constraint, lark, dsml))
+    except RecursionError as error:
+        raise RequestError("the constraint cannot be held: its schema is nested too deeply") from error
     return Grammar(tokenizer, thinking, text_first, lark.compile(grammar_tokenizer(tokenizer)))
 
 

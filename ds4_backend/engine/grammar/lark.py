@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 # The separators of the trained format; see the JSON in the model's own prompts.
 JSON_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+ADVICE = "; change it, or ask without it"
 _TO_ESCAPE = re.compile(r"\\.|[/\n\r]", re.DOTALL)
 _EXCERPT = re.compile(r"\s*(\d+ \||\^|\|)")  # source lines of the grammar, and pointers into them
 _NO_TOKEN = "NoExtensionBias"
-_PLACE = re.compile(r"^(at )?\d+\(\d+\): ")
+_PLACE = re.compile(r"^(at )?\d+\(\d+\): |failed to compile JSON schema: | \(in regex\)")
 
 
 def quoted(text: str) -> str:
@@ -60,6 +61,8 @@ class Lark:
 
         Raises RequestError where `schema` is not itself JSON.
         """
+        if not isinstance(schema, Mapping | bool):
+            raise RequestError(f"{where} is not a JSON Schema: {schema!r}")
         wrapped = dict(schema) if isinstance(schema, Mapping) else ({} if schema else {"enum": []})
         try:
             text = json.dumps(adapted(wrapped) | {"x-guidance": JSON_LAYOUT}, allow_nan=False)
@@ -80,13 +83,13 @@ class Lark:
         llguidance cannot hold it."""
         for where, piece in self._terminals:
             if fault := _fault(_matcher(piece, tokenizer)):
-                raise RequestError(f"{where} cannot be held: {fault}")
+                raise RequestError(f"{where} cannot be held: {fault}{ADVICE}")
         matcher = _matcher(self.text(), tokenizer)
         if fault := _fault(matcher):
             for where, piece in self._values:
                 if said := _fault(_matcher(piece, tokenizer)):
-                    raise RequestError(f"{where} cannot be held: {said}")
-            raise RequestError(f"the constraint cannot be held: {fault}")
+                    raise RequestError(f"{where} cannot be held: {said}{ADVICE}")
+            raise RequestError(f"the constraint cannot be held: {fault}{ADVICE}")
         return matcher
 
     def _piece(self, pieces: list[tuple[str, str]], prefix: str, body: str, where: str) -> str:

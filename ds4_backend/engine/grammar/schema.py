@@ -38,14 +38,6 @@ def _adapted(key: str, value: Any) -> Any:
     return value if key in ("enum", "const", "default", "examples") else adapted(value)
 
 
-def keyword(schema: Mapping[str, Any], name: str, kind: type | tuple[type, ...], where: str) -> Any:
-    """The value of `name`, None where it is absent. Raises RequestError where it is not of `kind`."""
-    value = schema.get(name)
-    if name in schema and (not isinstance(value, kind) or (isinstance(value, bool) and kind is int)):
-        raise RequestError(f"{where} is not a JSON Schema: {name!r} is {value!r}")
-    return value
-
-
 class Subschema:
     """A schema with the document that its references point into, and its name for messages."""
 
@@ -56,8 +48,11 @@ class Subschema:
         self.root, self.where, self._seen = root, where, seen
 
     def get(self, name: str, kind: type | tuple[type, ...]) -> Any:
-        """See `keyword`."""
-        return keyword(self.schema, name, kind, self.where)
+        """The value of `name`, None where it is absent. Raises RequestError where it is not of `kind`."""
+        value = self.schema.get(name)
+        if name in self.schema and (not isinstance(value, kind) or (isinstance(value, bool) and kind is int)):
+            raise RequestError(f"{self.where} is not a JSON Schema: {name!r} is {value!r}")
+        return value
 
     def members(self, name: str) -> list[Subschema] | None:
         """The schemas under `anyOf` and the like; None where there is no such keyword."""
@@ -79,7 +74,7 @@ class Subschema:
     def types(self) -> frozenset[str] | None:
         """The names under `type`; None where every type is allowed."""
         named = self.get("type", (str, list, tuple))
-        return None if named is None else frozenset([named] if isinstance(named, str) else named)
+        return None if named is None else frozenset([named] if isinstance(named, str) else self._names("type"))
 
     def values(self) -> Sequence[Any] | None:
         """The values that `enum` and `const` leave; None where neither is there."""
@@ -88,6 +83,16 @@ class Subschema:
             return listed
         constant = self.schema["const"]
         return [constant] if listed is None or constant in listed else []
+
+    def required(self) -> tuple[str, ...]:
+        """The names under `required`."""
+        return self._names("required")
+
+    def _names(self, keyword: str) -> tuple[str, ...]:
+        listed = self.get(keyword, (list, tuple)) or ()
+        if not all(isinstance(name, str) for name in listed):
+            raise RequestError(f"{self.where} is not a JSON Schema: {keyword!r} is {listed!r}")
+        return tuple(listed)
 
     def _inside(self, schema: Any) -> Subschema:
         return Subschema(schema, self.root, self.where, self._seen)
@@ -122,7 +127,8 @@ def allows_others(sub: Subschema) -> bool:
 def others_only(sub: Subschema) -> dict[str, Any]:
     """The schema, with the definitions it needs, of the values of `sub` that are not strings."""
     own = {key: value for key, value in sub.schema.items() if key not in DEFINITIONS}
-    needed = {key: {**sub.root.get(key, {}), **sub.schema.get(key, {})} for key in DEFINITIONS}
+    root = Subschema(sub.root, sub.root, sub.where)
+    needed = {key: {**(root.get(key, Mapping) or {}), **(sub.get(key, Mapping) or {})} for key in DEFINITIONS}
     needed = {key: value for key, value in needed.items() if value}
     types = sub.types()
     if types is not None and "string" not in types:
