@@ -29,7 +29,7 @@ class Backlog:
         self._work, self._forget, self._max_bytes = work, forget, max_bytes
         self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()
-        self._waiting = self._busy = 0
+        self._waiting = self._taken = self._busy = 0  # bytes queued or being written; bytes being written; batches
         self._hurried = self._closed = False
         self.dropped = 0
         self._thread = threading.Thread(target=self._run, name="ds4-cache-writer", daemon=True)
@@ -46,7 +46,8 @@ class Backlog:
                 return False
             self._jobs.append(job)
             self._waiting += job.nbytes
-            self._changed.notify_all()
+            if len(self._jobs) == 1 or self._waiting >= BATCH_BYTES:
+                self._changed.notify_all()
             return True
 
     def flush(self, timeout: float | None = None) -> bool:
@@ -60,7 +61,7 @@ class Backlog:
         """Forget all that waits."""
         with self._changed:
             self._jobs.clear()
-            self._waiting = 0
+            self._waiting = self._taken
             self._changed.notify_all()
 
     def close(self, timeout: float | None = None) -> bool:
@@ -98,11 +99,11 @@ class Backlog:
             try:
                 self._work(batch)
             finally:
-                nbytes = sum(job.nbytes for job in batch)
                 batch.clear()  # payloads are large
                 with self._changed:
                     self._busy -= 1
-                    self._waiting = max(0, self._waiting - nbytes)
+                    self._waiting -= self._taken
+                    self._taken = 0
                     self._changed.notify_all()
 
     def _next(self) -> list[Job]:
@@ -110,14 +111,13 @@ class Backlog:
             self._changed.wait_for(lambda: self._jobs or self._closed)
             until = time.monotonic() + LINGER_SECONDS
             while not (self._closed or self._hurried) and (left := until - time.monotonic()) > 0:
-                if sum(job.nbytes for job in self._jobs) >= BATCH_BYTES:
+                if self._waiting >= BATCH_BYTES:
                     break
                 self._changed.wait(left)
             batch: list[Job] = []
-            size = 0
-            while self._jobs and size < BATCH_BYTES:
+            while self._jobs and self._taken < BATCH_BYTES:
                 batch.append(self._jobs.popleft())
-                size += batch[-1].nbytes
+                self._taken += batch[-1].nbytes
             self._hurried = self._hurried and bool(self._jobs)
             self._busy += bool(batch)
             return batch

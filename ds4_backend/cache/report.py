@@ -147,11 +147,13 @@ def set_aside(index: Index, kind: Kind, key: bytes, place: Place, now: float) ->
     where the index itself turns out broken."""
     table = "blocks" if kind is Kind.BLOCK else "tails"
     with index.transaction():
-        there = "segment IN (SELECT id FROM segments WHERE name = ?) AND offset = ?"
-        done = index.run(f"DELETE FROM {table} WHERE id = ? AND {there}", (key, place.name, place.offset)) == 1
+        there = "segment = ? AND offset = ? AND (SELECT name FROM segments s WHERE s.id = segment) = ?"
+        values = (key, place.segment, place.offset, place.name)
+        done = index.run(f"DELETE FROM {table} WHERE id = ? AND {there}", values) == 1
         if done:
-            values = (key, place.segment, place.nbytes, now)
-            index.run("INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?)", values)
+            index.run(
+                "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?)", (key, place.segment, place.nbytes, now)
+            )  # fmt: skip
             index.count(day_of(now), bad=1)
     if done:
         index.examine()  # a bad place may be the database's fault

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ds4_backend.cache import schema
+from ds4_backend.cache.budget import day_of
 from ds4_backend.cache.evict import evict
 from ds4_backend.cache.files import folder_lock
 from ds4_backend.cache.index import Index, Place, block_of, tail_of
@@ -24,6 +25,8 @@ SLACK = 0.05
 """Share of the store freed beyond what a batch needs, so that not every batch has to."""
 WASTE = 0.5
 """A segment with a larger share of dead bytes than this is copied while room is being made."""
+COUNTED_SECONDS = 60 * 86400.0
+"""How long the counters of single days are kept."""
 _COLUMNS = "b.position, b.segment, s.name, b.offset, b.bytes, b.payload"
 
 
@@ -159,6 +162,7 @@ def _drop_unreachable(index: Index, now: float) -> None:
             pass
         index.run("DELETE FROM tails WHERE position >= 128 AND chain NOT IN (SELECT id FROM blocks)")
         index.run("DELETE FROM leases WHERE until < ?", (now,))
+        index.run("DELETE FROM counters WHERE day <> '' AND day < ?", (day_of(now - COUNTED_SECONDS),))
 
 
 def _remove_leftovers(writer: Writer, index: Index) -> None:

@@ -93,7 +93,7 @@ def check(folder: Path, acknowledged: list[Chain]) -> None:
 def test_a_writer_that_dies_at_any_step_loses_nothing_committed(base, tmp_path):
     steps = live_and_die(base, tmp_path / "alive", -1)
     assert steps > 60
-    for die_at in range(0, steps, 3):
+    for die_at in range(0, steps, 5):
         live_and_die(base, tmp_path / "dead", die_at, lose_power=die_at % 2 == 1)
 
 
