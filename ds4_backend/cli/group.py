@@ -23,6 +23,7 @@ COMMANDS = {
     "imatrix": "ds4_backend.cli.imatrix",
     "inspect": "ds4_backend.cli.inspect",
     "models": "ds4_backend.cli.models",
+    "verify": "ds4_backend.cli.verify",
 }
 
 
