@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from ds4_backend.gguf.geometry import PAGE_TOKENS, SLIDING, Geometry
+from ds4_backend.gguf.geometry import CSA, SLIDING, Geometry
 from ds4_backend.ops.base import Batch, Span
 from ds4_backend.ops.numpy.arithmetic import Complex, rotation
 from ds4_backend.ops.numpy.state import NumpyState
@@ -20,13 +20,13 @@ Float = NDArray[np.float32]
 
 @dataclass
 class Rotations:
-    """Frequency tables of one network: `by_ratio[0]` for window-only layers, any other ratio the compressed table."""
+    """Frequency tables of one network: `tables[False]` for window-only layers, `tables[True]` for compressed ones."""
 
     geometry: Geometry
     tables: dict[bool, Float] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tables = {kind: frequencies(self.geometry, int(kind)) for kind in (False, True)}
+        self.tables = {ratio != SLIDING: frequencies(self.geometry, ratio) for ratio in (SLIDING, CSA)}
 
     def at(self, positions: NDArray[np.int32], ratio: int) -> Complex:
         """Rotation of each position, complex64 [len(positions), R/2]."""
@@ -101,7 +101,3 @@ class Step:
             self._row_turns[key] = self.rotations.at(positions, ratio)
         return self._row_turns[key]
 
-
-def pages_for(tokens: int) -> int:
-    """Pages that hold this many tokens."""
-    return -(-tokens // PAGE_TOKENS)
