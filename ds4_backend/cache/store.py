@@ -215,14 +215,19 @@ class Store:
         for owner, turn in reversed(self._turns):
             if owner == fingerprint and call_id in turn.calls:
                 return turn
-        return self._read(None, lambda index: turns.by_call(index, fingerprint, call_id))
+        return self._used(self._read(None, lambda index: turns.by_call(index, fingerprint, call_id)))
 
     def turn_by_content(self, fingerprint: bytes, prefix: bytes, visible: bytes) -> Turn | None:
         """The turn after `prefix` (`PrefixHash.key`) that looked like `visible` (`visible_key`)."""
         for owner, turn in reversed(self._turns):
             if (owner, turn.prefix, turn.visible) == (fingerprint, prefix, visible):
                 return turn
-        return self._read(None, lambda index: turns.by_content(index, fingerprint, prefix, visible))
+        return self._used(self._read(None, lambda index: turns.by_content(index, fingerprint, prefix, visible)))
+
+    def _used(self, turn: Turn | None) -> Turn | None:
+        if turn is not None:
+            self._run_later(partial(turns.touch, turn=turn, now=self._clock()))
+        return turn
 
     def register(self, fingerprint: bytes, label: str) -> None:
         """Give a fingerprint the name that `ls` shows."""

@@ -17,7 +17,7 @@ k experts used, F expert width, w indexer width, W window. Formula numbers are t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -272,7 +272,3 @@ class Ops(ABC):
     @abstractmethod
     def to_host(self, array: Array) -> NDArray[np.float32]:
         """Evaluate and bring to the host as float32."""
-
-    def statistics(self) -> Mapping[str, int]:
-        """Counters for `bench` (launches, bytes); none unless the device counts."""
-        return {}

@@ -96,3 +96,22 @@ def test_a_call_led_to_another_turn_is_a_miss(tmp_path):
     store.ask(lambda _, index: index.run("UPDATE turns SET thinking = thinking + 1"))
     assert store.turn_by_content(MODEL, PREFIX, visible_key("one")) is None
     store.close()
+
+
+def test_a_turn_that_is_still_used_outlives_younger_ones(tmp_path, monkeypatch):
+    now = [1000.0]
+    store = open_store(tmp_path / "store", clock=lambda: now[0])
+    for number in range(3):
+        now[0] += 1
+        store.put_turn(MODEL, turn(f"text {number}", (f"call_{number}",), seed=number))
+    store.flush()
+    now[0] += 1
+    assert store.turn_by_call(MODEL, "call_0")
+    store.flush()
+    monkeypatch.setattr(turns, "MAX_TOTAL", 1000)  # room for about three
+    now[0] += 1
+    store.put_turn(MODEL, turn("text 3", ("call_3",), seed=3))
+    store.flush()
+    held = [number for number in range(4) if store.turn_by_call(MODEL, f"call_{number}")]
+    assert 0 in held and 3 in held and 1 not in held
+    store.close()
