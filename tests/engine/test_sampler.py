@@ -13,7 +13,10 @@ from ds4_backend.engine.sampler import Sampler, Settings, candidates, settle
 from ds4_backend.errors import EngineError, FileError, RequestError
 from ds4_backend.types import Sampling
 
-rows = arrays(np.float32, st.integers(1, 40), elements=st.floats(-30, 30, width=32), unique=True)
+# Apart by 1/64 at least, so that no two are equally likely.
+rows = arrays(np.int32, st.integers(1, 40), elements=st.integers(-1920, 1920), unique=True).map(
+    lambda steps: (steps / 64).astype(np.float32)
+)
 options = st.builds(
     Settings,
     temperature=st.floats(0.05, 2),
@@ -28,7 +31,7 @@ def ranked(logits: np.ndarray, chosen: Settings) -> tuple[list[int], np.ndarray]
     """What top_k and min_p leave, likeliest first, and all probabilities: types.Sampling over a full sort."""
     p = np.exp((logits.astype(np.float64) - logits.max()) / chosen.temperature)
     p /= p.sum()
-    order = list(np.argsort(-p, kind="stable"))
+    order = list(np.argsort(-logits))  # very unlikely ones may all have probability 0
     if chosen.top_k:
         order = order[: chosen.top_k]
     return [int(i) for i in order if p[i] >= chosen.min_p * p.max()], p
