@@ -13,6 +13,8 @@
     ├── ConversionError           a checkpoint cannot be converted as asked
     ├── DownloadError             the network, the hub or a checksum said no
     ├── SettingsError             an option, environment variable or config file holds nonsense
+    ├── Busy                      too many requests wait already; the same request works later
+    ├── HostError                 the resident host cannot be started or reached, or is of another version
     └── EngineError               the engine itself failed; a bug, or the machine
 
 A message says what happened, with the numbers, and what to do next. Front ends print `str(error)` and nothing else,
@@ -70,6 +72,14 @@ class DownloadError(DS4Error):
 
 class SettingsError(DS4Error):
     """An option, environment variable or config file holds something unusable."""
+
+
+class Busy(DS4Error):
+    """Too many requests wait already; the same request works later."""
+
+
+class HostError(DS4Error):
+    """The resident host cannot be started or reached, or is of another version."""
 
 
 class EngineError(DS4Error):

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from ds4_backend.types import Tool
+from ds4_backend.types import JsonObject, JsonSchema, Regex, ResponseFormat, Tool
 
+Text = ResponseFormat
 
-@dataclass(frozen=True, slots=True)
-class JsonSchema:
-    """The visible text is one JSON value that `schema` (JSON Schema, draft 2020-12) allows."""
-
-    schema: Mapping[str, Any] | bool
-
-
-@dataclass(frozen=True, slots=True)
-class JsonObject:
-    """The visible text is one JSON object."""
-
-
-@dataclass(frozen=True, slots=True)
-class Regex:
-    """The whole visible text matches `pattern`, in the syntax of Rust's `regex` crate, without look-around."""
-
-    pattern: str
+__all__ = ["Constraint", "JsonObject", "JsonSchema", "Regex", "Text", "Tools", "ToolsOrText"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +22,6 @@ class Tools:
     tools: tuple[Tool, ...]
     choice: str = "auto"
     parallel: bool = True
-
-
-Text = JsonSchema | JsonObject | Regex
 
 
 @dataclass(frozen=True, slots=True)
