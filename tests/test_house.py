@@ -24,6 +24,7 @@ LAYERS = (
     {"model", "chat", "catalog"},
     {"convert", "engine"},
     {"host"},
+    {"connect"},
     {"cli"},
 )
 # The cache knows bytes and token ids; the network knows no words.

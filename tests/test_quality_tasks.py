@@ -19,7 +19,7 @@ from quality_tasks import FAMILIES, Answer, cases, grading, transcript  # noqa: 
 from quality_tasks.case import answer_of as said  # noqa: E402
 
 from ds4_backend.catalog import TINY, resolve  # noqa: E402
-from ds4_backend.engine.connect import connect  # noqa: E402
+from ds4_backend.connect import connect  # noqa: E402
 from ds4_backend.types import Sampling  # noqa: E402
 
 DRAWN = cases(3, 6)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ds4_backend.engine.connect import offer
 from ds4_backend.engine.engine import Engine, Events
+from ds4_backend.engine.running import offer
 from ds4_backend.errors import EngineError
 from ds4_backend.types import Event, Request
 

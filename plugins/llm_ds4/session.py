@@ -10,7 +10,7 @@ from typing import Any
 import llm
 from llm.parts import StreamEvent
 
-from ds4_backend.engine.connect import connect
+from ds4_backend.connect import connect
 from ds4_backend.errors import DS4Error
 from llm_ds4.answers import Answer
 from llm_ds4.requests import to_request

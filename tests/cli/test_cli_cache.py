@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ds4_backend.engine.connect import connect
+from ds4_backend.connect import connect
 from ds4_backend.types import Message, Request, Sampling
 
 CANARY = "The canary of room nineteen sings. "

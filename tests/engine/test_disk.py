@@ -18,7 +18,7 @@ from random_model import random_ids, random_model
 from ds4_backend.cache.keys import Chain
 from ds4_backend.cache.records import Use
 from ds4_backend.cache.store import Store
-from ds4_backend.engine.connect import connect
+from ds4_backend.connect import connect
 from ds4_backend.engine.disk import DiskCache, tail_places
 from ds4_backend.model import load_model
 from ds4_backend.types import End, Message, Request, Sampling, TextDelta, Tool
@@ -137,7 +137,7 @@ def test_a_miss_shows_the_first_text_that_differs(folder):
 
 SCRIPT = """
 import sys
-from ds4_backend.engine.connect import connect
+from ds4_backend.connect import connect
 from ds4_backend.types import *
 engine = connect("ds4-tiny")
 for n, question in enumerate(sys.argv[2:]):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from engine_fakes import ask
 
-from ds4_backend.engine.connect import connect
+from ds4_backend.connect import connect
 from ds4_backend.engine.scripted import ScriptedEngine, scripted
 from ds4_backend.errors import ContextOverflow, EngineError, UnknownModel
 from ds4_backend.types import End, TextDelta

@@ -10,7 +10,7 @@ import llm
 import pytest
 from click.testing import Result
 
-from ds4_backend.engine.connect import connect
+from ds4_backend.connect import connect
 
 Run = Callable[..., Result]
 GREEDY = ("-m", "ds4-tiny", "-o", "temperature", "0")

@@ -1,4 +1,4 @@
-"""From a model's name to a running engine: one per file and process, shared by every front end here.
+"""From a model's name to an engine in this process: one per file, shared by every front end here.
 
 It knows the catalogue and how to load; what loads is imported only when something does.
 """
@@ -38,10 +38,10 @@ _running: dict[Path, Engine] = {}
 _offered: dict[str, Engine] = {}
 
 
-def connect(model: str, *, progress: Progress = lambda done, total: None) -> Engine:
+def running(model: str, *, progress: Progress = lambda done, total: None) -> Engine:
     """The engine for `model`, a name from the catalogue or the path of a .gguf file; loads it on the first call.
 
-    The engine is shared: closing it closes it for everybody, and the next `connect` loads afresh. Raises ModelError
+    The engine is shared: closing it closes it for everybody, and the next call loads afresh. Raises ModelError
     (UnknownModel, NotInstalled, DoesNotFit, FileError) saying what to do.
     """
     with _lock:
@@ -54,9 +54,15 @@ def connect(model: str, *, progress: Progress = lambda done, total: None) -> Eng
         return _running[path]
 
 
+def offered(name: str) -> Engine | None:
+    """The engine that `offer` has put in the place of `name`, if any."""
+    with _lock:
+        return _offered.get(name)
+
+
 @contextmanager
 def offer(name: str, engine: Engine) -> Iterator[None]:
-    """While open, `connect(name)` gives `engine` whatever the catalogue says."""
+    """While open, `running(name)` and `connect(name)` give `engine` whatever the catalogue says."""
     with _lock:
         before = _offered.get(name)
         _offered[name] = engine

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from ds4_backend import catalog
-from ds4_backend.engine import connect as module
-from ds4_backend.engine.connect import check_memory, connect
+from ds4_backend.engine import running as module
 from ds4_backend.engine.engine import Engine
+from ds4_backend.engine.running import check_memory, running
 from ds4_backend.errors import DoesNotFit, EngineError, NotInstalled, UnknownModel
 from ds4_backend.machine import GIB, Machine
 from ds4_backend.types import (
@@ -39,7 +39,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    with connect("ds4-tiny") as engine:
+    with running("ds4-tiny") as engine:
         yield engine
 
 
@@ -51,15 +51,15 @@ def answer(engine: Engine, *messages: Message, tools: tuple[Tool, ...] = ()) -> 
 
 
 def test_one_file_has_one_engine_whatever_name_it_is_called_by(tiny: Engine) -> None:
-    assert connect("ds4-tiny") is tiny
-    assert connect(str(catalog.resolve("ds4-tiny"))) is tiny
+    assert running("ds4-tiny") is tiny
+    assert running(str(catalog.resolve("ds4-tiny"))) is tiny
 
 
 def test_a_closed_engine_is_loaded_afresh(tiny: Engine) -> None:
     tiny.close()
     with pytest.raises(EngineError, match="was closed; connect to it again"):
         tiny.chat(Request((Message("user", "hi"),)))
-    again = connect("ds4-tiny")
+    again = running("ds4-tiny")
     assert again is not tiny
     again.close()
 
@@ -77,13 +77,13 @@ def test_a_long_prompt_resumed_in_the_middle_answers_as_if_read_at_once(tiny: En
     assert isinstance(resumed, End)
     assert resumed.usage.cached > 256
     tiny.close()
-    fresh_text, fresh_events = answer(connect("ds4-tiny"), question, turn, result, tools=(WEATHER,))
+    fresh_text, fresh_events = answer(running("ds4-tiny"), question, turn, result, tools=(WEATHER,))
     fresh = fresh_events[-1]
     assert isinstance(fresh, End)
     assert fresh.usage.cached == 0
     assert text == fresh_text
     assert text == "The weather in sf: sunny and 18 degrees."
-    connect("ds4-tiny").close()
+    running("ds4-tiny").close()
 
 
 def test_its_status_names_the_model(tiny: Engine) -> None:
@@ -96,15 +96,15 @@ def test_a_registered_context_limits_the_engine(tmp_path: Path, tiny: Engine, mo
     config = tmp_path / "config.toml"
     config.write_text(f'[models.short]\npath = "{catalog.resolve("ds4-tiny")}"\ncontext = 64\n')
     monkeypatch.setenv("DS4_BACKEND_CONFIG", str(config))
-    with connect("short") as engine:
+    with running("short") as engine:
         assert engine.status()["context"] == 64
 
 
 def test_what_is_not_there_is_refused_with_a_way_out(tiny: Engine) -> None:
     with pytest.raises(NotInstalled, match="ds4-backend download"):
-        connect("ds4-flash")
+        running("ds4-flash")
     with pytest.raises(UnknownModel, match="ds4-tiny"):
-        connect("ds4-tyni")
+        running("ds4-tyni")
 
 
 def test_a_file_larger_than_the_memory_is_refused_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
