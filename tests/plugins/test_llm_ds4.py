@@ -78,7 +78,7 @@ def test_usage_is_printed_and_the_end_is_logged(run: Run) -> None:
     assert log["resolved_model"] == "tiny-file"
     assert log["response_json"]["finish_reason"] == "stop"
     assert log["response_json"]["seed"] == 7
-    assert log["response_json"]["usage"] == {"input": 12, "cached": 8, "output": 5, "reasoning": 3}
+    assert log["response_json"]["usage"] == {"input": 12, "cached": 8, "output": 5, "reasoning": 3, "cached_disk": 0}
     timings = log["response_json"]["timings"]
     assert (timings["prefill_tokens_per_second"], timings["decode_tokens_per_second"]) == (8.0, 20.0)
 
