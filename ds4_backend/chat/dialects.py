@@ -9,36 +9,60 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ds4_backend.errors import FileError, RequestError
+from ds4_backend.types import Request
 
 RecipeEffort = Literal["low", "high", "max"]  # what deepseek_recipe.Conversation takes
+NONE = "none"  # the effort that is thinking off
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A thinking level of a checkpoint: its own `name`, and the encoder's level that writes its sentence."""
+
+    name: str
+    recipe: RecipeEffort
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """`efforts` maps the levels a caller may ask for to the encoder's; `default` is used where the caller says none."""
+    """`efforts` maps what a caller may ask for to the checkpoint's levels; `default` is for a caller who says none."""
 
     name: str
-    efforts: Mapping[str, RecipeEffort]
-    default: str = "low"
+    efforts: Mapping[str, Level]
+    default: Level
 
-    def recipe_effort(self, effort: str | None) -> RecipeEffort:
-        """The encoder's level for `effort`. Raises RequestError for a level this checkpoint does not have."""
-        if effort is None:
-            effort = self.default
+    def level(self, effort: Any) -> Level:
+        """The level for `effort`, the default for None and `none`. Raises RequestError for an unknown effort."""
+        if effort is None or effort == NONE:
+            return self.default
         if not isinstance(effort, str) or effort not in self.efforts:  # a request may hold any JSON
-            allowed = ", ".join(self.efforts)
+            allowed = ", ".join((NONE, *self.efforts))
             raise RequestError(f"effort {effort!r} is not known to this model (dialect {self.name}): use {allowed}")
         return self.efforts[effort]
 
 
+def thinks(request: Request) -> bool:
+    """Whether the answer begins with thinking: on unless `thinking` is False or `effort` is `none`."""
+    return request.thinking is not False and request.effort != NONE
+
+
+def _dialect(name: str, default: Level, **efforts: Level) -> Dialect:
+    return Dialect(name, efforts, default)
+
+
+_PLAIN, _STRONG = Level("high", "low"), Level("max", "high")  # preview: `high` adds nothing
+_LOW, _HIGH, _MAX = Level("low", "low"), Level("high", "high"), Level("max", "max")  # 0731: `low` adds nothing
+
 DIALECTS = {
     dialect.name: dialect
     for dialect in (
-        Dialect("preview", {"low": "low", "medium": "low", "high": "low", "max": "high"}),
-        Dialect("0731", {"low": "low", "high": "high", "max": "max"}),
+        _dialect(
+            "preview", _PLAIN, minimal=_PLAIN, low=_PLAIN, medium=_PLAIN, high=_PLAIN, xhigh=_PLAIN, max=_STRONG
+        ),
+        _dialect("0731", _LOW, minimal=_LOW, low=_LOW, medium=_LOW, high=_HIGH, xhigh=_HIGH, max=_MAX),
     )
 }
 

@@ -1,7 +1,7 @@
-"""Conversations in OpenAI's form (lists of dicts, as in JSON files and most frameworks) as our types.
+"""Conversations and options in OpenAI's form (dicts and lists, as in JSON files and most frameworks) as our types.
 
 Takes what clients really send: parts instead of a string, `developer` and `function` roles, arguments already
-parsed, reasoning under either of its names. Knows no prompt format.
+parsed, reasoning under either of its names, a tool choice in any of its spellings. Knows no prompt format.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from ds4_backend.errors import RequestError, UnsupportedContent
-from ds4_backend.types import Message, Request, Role, Tool, ToolCall
+from ds4_backend.types import JsonObject, JsonSchema, Message, Regex, Request, ResponseFormat, Role, Tool, ToolCall
 
 ROLES: Mapping[str, Role] = {
     "system": "system",
@@ -22,6 +22,8 @@ ROLES: Mapping[str, Role] = {
     "function": "tool",
 }
 TEXT_PARTS = ("text", "input_text", "output_text")
+TOOL_CHOICES = {"auto": "auto", "none": "none", "required": "required", "any": "required"}
+RESPONSE_FORMATS = ("text", "json_object", "json_schema", "regex")
 
 
 def request_from_openai(
@@ -50,6 +52,65 @@ def messages_from_openai(messages: Iterable[Mapping[str, Any]]) -> tuple[Message
 def tools_from_openai(tools: Iterable[Mapping[str, Any]]) -> tuple[Tool, ...]:
     """OpenAI-form tools, `{"type": "function", "function": {...}}` or the inner object alone, as ours."""
     return tuple(_tool(number, tool) for number, tool in enumerate(tools, 1))
+
+
+def tool_choice_from_openai(value: Any) -> str:
+    """`Request.tool_choice` from OpenAI's `tool_choice`, or what frameworks make of it.
+
+    `any` and True mean `required`; nothing and False mean `auto`. A tool is named by an object, `{"type": "function",
+    "function": {"name": ...}}` or its flatter forms, or by its bare name. Raises RequestError for anything else.
+    """
+    if value is None or isinstance(value, bool):
+        return "required" if value else "auto"
+    if isinstance(value, str):
+        _expect(value != "", "tool_choice is empty; use auto, none, required, or the name of a tool")
+        return TOOL_CHOICES.get(value, value)
+    kind = value.get("type", "function") if isinstance(value, Mapping) else None
+    if isinstance(kind, str) and kind in TOOL_CHOICES:
+        return TOOL_CHOICES[kind]
+    _expect(kind in ("function", "tool"), f"tool_choice is {value!r}; use auto, none, required, or name a function")
+    inner = value.get("function", value)
+    name = inner.get("name") if isinstance(inner, Mapping) else None
+    _expect(isinstance(name, str) and name != "", f"tool_choice {value!r} names no function")
+    return cast(str, name)
+
+
+def response_format_from_openai(value: Any) -> ResponseFormat | None:
+    """`Request.response_format` from OpenAI's `response_format`; None for plain text.
+
+    `{"type": "json_schema", "json_schema": {"schema": ...}}`, or `schema` beside `type`; `{"type": "json_object"}`;
+    our own `{"type": "regex", "pattern": ...}`. A schema always holds, whatever `strict` says. A pydantic model class
+    stands for its schema. Raises RequestError for anything else.
+    """
+    if value is None:
+        return None
+    if isinstance(value, type) and hasattr(value, "model_json_schema"):
+        return JsonSchema(value.model_json_schema())
+    kind = value.get("type") if isinstance(value, Mapping) else None
+    if kind not in RESPONSE_FORMATS:
+        raise RequestError(f"response_format is {value!r}; use an object whose type is {', '.join(RESPONSE_FORMATS)}")
+    if kind == "regex":
+        _expect(isinstance(value.get("pattern"), str), "response_format of type regex has no pattern")
+        return Regex(value["pattern"])
+    if kind == "json_schema":
+        return JsonSchema(_schema(value.get("json_schema", value)))
+    return JsonObject() if kind == "json_object" else None
+
+
+def parallel_tool_calls_from_openai(value: Any) -> bool:
+    """`Request.parallel_tool_calls`: true or false, and true where nothing is said. Raises RequestError otherwise."""
+    _expect(value is None or isinstance(value, bool), f"parallel_tool_calls is {value!r}; use true or false")
+    return value is not False
+
+
+def stop_from_openai(value: Any) -> tuple[str, ...]:
+    """`Request.stop` from a string, a list of strings, or nothing. Raises RequestError for anything else."""
+    if value is None:
+        return ()
+    listed = [value] if isinstance(value, str) else value
+    good = isinstance(listed, list | tuple) and all(isinstance(stop, str) and stop for stop in listed)
+    _expect(good, f"stop is {value!r}; use a string or a list of strings, none of them empty")
+    return tuple(listed)
 
 
 def _message(number: int, message: Mapping[str, Any]) -> Message:
@@ -113,6 +174,12 @@ def _tool(number: int, tool: Any) -> Tool:
     parameters = function.get("parameters") or {}
     _expect(isinstance(parameters, Mapping), f"{where}: parameters is not an object")
     return Tool(function["name"], function.get("description") or "", parameters)
+
+
+def _schema(holder: Any) -> Mapping[str, Any] | bool:
+    schema = holder.get("schema") if isinstance(holder, Mapping) else None
+    _expect(isinstance(schema, Mapping | bool), "response_format of type json_schema has no schema, which is an object")
+    return cast(Mapping[str, Any], schema)
 
 
 def _list(value: Any, where: str) -> list[Any]:

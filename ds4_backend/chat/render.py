@@ -18,7 +18,7 @@ from ds4_backend.chat.conversation import (
     recipe_messages,
     recipe_tools,
 )
-from ds4_backend.chat.dialects import RecipeEffort, dialect_of
+from ds4_backend.chat.dialects import RecipeEffort, dialect_of, thinks
 from ds4_backend.errors import EngineError, RequestError
 from ds4_backend.tokenizer import ASSISTANT, EOS, THINK
 from ds4_backend.types import Request
@@ -53,7 +53,7 @@ class AssistantTurn:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A prompt. `effort` is the level that took effect, None with thinking off."""
+    """A prompt. `effort` is the checkpoint's own level that took effect, None with thinking off."""
 
     segments: tuple[Segment, ...]
     effort: str | None = None
@@ -104,22 +104,19 @@ class _Prompt:
 def render(request: Request, dialect: str) -> Rendered:
     """The prompt for the next assistant turn of `request`, in the dialect (`preview`, `0731`) of the checkpoint.
 
-    Raises RequestError for an effort the dialect lacks, and for a conversation that cannot be rendered: empty, ended
+    Raises RequestError for an unknown effort, and for a conversation that cannot be rendered: empty, ended
     by a finished assistant turn, names with a quote, text that is not Unicode. Raises FileError for an unknown
     dialect.
     """
     check(request)
-    levels = dialect_of(dialect)
-    effort = levels.recipe_effort(request.effort)
-    thinking = request.thinking is not False
+    level = dialect_of(dialect).level(request.effort)
+    thinking = thinks(request)
     try:
-        prompt = _prompt(request, thinking, effort)
+        prompt = _prompt(request, thinking, level.recipe)
     except UnicodeEncodeError as error:
         raise RequestError(f"a message is not valid Unicode ({error}): remove the lone surrogate") from error
     segments = prompt.segments()
-    return Rendered(
-        segments, (request.effort or levels.default) if thinking else None, _assistant_turns(segments, request)
-    )
+    return Rendered(segments, level.name if thinking else None, _assistant_turns(segments, request))
 
 
 def _prompt(request: Request, thinking: bool, effort: RecipeEffort) -> _Prompt:
@@ -139,7 +136,7 @@ def _assistant_turns(segments: tuple[Segment, ...], request: Request) -> tuple[A
     prefix = written[-1:] == [len(messages) - 1]  # a last assistant message is always one
     if (len(starts), len(ends)) != (len(written) + (not prefix), len(written) - prefix):
         raise EngineError("the prompt encoder opened or ended turns in an unknown way: install deepseek-recipe 0.2")
-    keeps = bool(request.tools) or (request.thinking is not False and has_tool_traffic(messages))
+    keeps = bool(request.tools) or (thinks(request) and has_tool_traffic(messages))
     return tuple(
         AssistantTurn(message, start, end, keeps or messages[message].prefix)
         for message, start, end in zip(written, starts, [*ends, len(segments)], strict=False)

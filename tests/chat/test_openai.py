@@ -4,9 +4,17 @@ from typing import Any
 
 import pytest
 
-from ds4_backend.chat.openai import messages_from_openai, request_from_openai, tools_from_openai
+from ds4_backend.chat.openai import (
+    messages_from_openai,
+    parallel_tool_calls_from_openai,
+    request_from_openai,
+    response_format_from_openai,
+    stop_from_openai,
+    tool_choice_from_openai,
+    tools_from_openai,
+)
 from ds4_backend.errors import RequestError, UnsupportedContent
-from ds4_backend.types import Message, Tool, ToolCall
+from ds4_backend.types import JsonObject, JsonSchema, Message, Regex, Tool, ToolCall
 
 
 def one(**fields: Any) -> Message:
@@ -92,3 +100,88 @@ def test_a_message_in_another_form_is_refused_by_its_place(message: Any, problem
 def test_a_tool_in_another_form_is_refused_by_its_place(tool: Any) -> None:
     with pytest.raises(RequestError, match="tool 1"):
         tools_from_openai([tool])
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("value", "choice"),
+    [
+        (None, "auto"),
+        (False, "auto"),
+        (True, "required"),
+        ("auto", "auto"),
+        ("none", "none"),
+        ("required", "required"),
+        ("any", "required"),
+        ("f", "f"),
+        ({"type": "function", "function": {"name": "f"}}, "f"),
+        ({"type": "function", "name": "f"}, "f"),
+        ({"type": "tool", "name": "f"}, "f"),
+        ({"function": {"name": "f"}}, "f"),
+        ({"type": "any"}, "required"),
+        ({"type": "none"}, "none"),
+    ],
+)
+def test_a_tool_choice_is_read_in_every_spelling(value: Any, choice: str) -> None:
+    assert tool_choice_from_openai(value) == choice
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", 3, ["f"], {"type": "allowed_tools"}, {"type": ["any"]}, {"type": "function"}, {"type": "function", "name": 3},
+     {"type": "function", "function": "f"}],
+)  # fmt: skip
+def test_another_tool_choice_is_refused(value: Any) -> None:
+    with pytest.raises(RequestError, match="tool_choice"):
+        tool_choice_from_openai(value)
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+
+
+class LikePydantic:
+    @staticmethod
+    def model_json_schema() -> dict[str, Any]:
+        return SCHEMA
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, JsonObject()),
+        ({"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": SCHEMA}}, JsonSchema(SCHEMA)),
+        ({"type": "json_schema", "name": "n", "schema": SCHEMA}, JsonSchema(SCHEMA)),
+        ({"type": "json_schema", "json_schema": {"schema": True}}, JsonSchema(True)),
+        ({"type": "regex", "pattern": "a+"}, Regex("a+")),
+        (LikePydantic, JsonSchema(SCHEMA)),
+    ],
+)
+def test_a_response_format_is_read(value: Any, expected: Any) -> None:
+    assert response_format_from_openai(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["json", int, {}, {"type": "yaml"}, {"type": ["text"]}, {"type": "json_schema"}, {"type": "regex"},
+     {"type": "json_schema", "json_schema": {"name": "n"}}, {"type": "json_schema", "json_schema": [SCHEMA]}],
+)  # fmt: skip
+def test_another_response_format_is_refused(value: Any) -> None:
+    with pytest.raises(RequestError, match="response_format"):
+        response_format_from_openai(value)
+
+
+def test_parallel_tool_calls_are_allowed_unless_refused() -> None:
+    assert [parallel_tool_calls_from_openai(value) for value in (None, True, False)] == [True, True, False]
+    with pytest.raises(RequestError, match="'no'; use true or false"):
+        parallel_tool_calls_from_openai("no")
+
+
+def test_stop_is_a_string_or_a_list_of_them() -> None:
+    assert [stop_from_openai(value) for value in (None, "a", ["a", "b"], [])] == [(), ("a",), ("a", "b"), ()]
+    for value in ("", 3, ["a", ""], [1], {"a": 1}):
+        with pytest.raises(RequestError, match="stop is"):
+            stop_from_openai(value)

@@ -26,30 +26,43 @@ def prompt(*messages: Message, dialect: str = "0731", **options: object) -> Rend
 
 
 @pytest.mark.parametrize(
-    ("dialect", "effort", "text"),
+    ("dialect", "effort", "level", "text"),
     [
-        ("0731", None, ""),
-        ("0731", "low", ""),
-        ("0731", "high", TEXT_A),
-        ("0731", "max", TEXT_B),
-        ("preview", None, ""),
-        ("preview", "low", ""),
-        ("preview", "medium", ""),
-        ("preview", "high", ""),
-        ("preview", "max", TEXT_A),
+        ("0731", None, "low", ""),
+        ("0731", "minimal", "low", ""),
+        ("0731", "low", "low", ""),
+        ("0731", "medium", "low", ""),
+        ("0731", "high", "high", TEXT_A),
+        ("0731", "xhigh", "high", TEXT_A),
+        ("0731", "max", "max", TEXT_B),
+        ("preview", None, "high", ""),
+        ("preview", "minimal", "high", ""),
+        ("preview", "low", "high", ""),
+        ("preview", "medium", "high", ""),
+        ("preview", "high", "high", ""),
+        ("preview", "xhigh", "high", ""),
+        ("preview", "max", "max", TEXT_A),
     ],
 )
-def test_an_effort_adds_the_sentence_of_its_dialect(dialect: str, effort: str | None, text: str) -> None:
+def test_an_effort_adds_the_sentence_of_its_dialect(dialect: str, effort: str | None, level: str, text: str) -> None:
     rendered = prompt(ASK, dialect=dialect, effort=effort)
     assert rendered.text.startswith(f"{BOS}{text}" if text else f"{BOS}{USER}")
-    assert rendered.effort == (effort or "low") and rendered.thinking
+    assert rendered.effort == level and rendered.thinking
 
 
-def test_an_unknown_effort_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(RequestError, match=r"'xhigh'.*0731.*low, high, max"):
-        prompt(ASK, effort="xhigh")
-    with pytest.raises(RequestError, match="low, medium, high, max"):
-        prompt(ASK, effort="none", dialect="preview", thinking=False)
+@pytest.mark.parametrize("dialect", ["0731", "preview"])
+def test_an_unknown_effort_is_refused_with_the_known_ones(dialect: str) -> None:
+    with pytest.raises(RequestError, match=rf"'huge'.*{dialect}.*none, minimal, low, medium, high, xhigh, max"):
+        prompt(ASK, effort="huge", dialect=dialect)
+    with pytest.raises(RequestError, match=r"effort 3 is not known"):
+        prompt(ASK, effort=3, thinking=False, dialect=dialect)
+
+
+@pytest.mark.parametrize("dialect", ["0731", "preview"])
+def test_the_effort_none_is_thinking_off(dialect: str) -> None:
+    history = (ASK, LOOKED, *RESULTS)
+    assert prompt(*history, effort="none", dialect=dialect) == prompt(*history, thinking=False, dialect=dialect)
+    assert prompt(*history, effort="none", thinking=True, dialect=dialect).effort is None
 
 
 def test_an_effort_adds_nothing_with_thinking_off() -> None:

@@ -85,7 +85,7 @@ class Chat:
 
     def __init__(self, tokenizer: Tokenizer, thinking: bool, tools: bool = False, system: bool = True) -> None:
         self.tokenizer, self.turns = tokenizer, Turns()
-        self.request = Request((SYSTEM,) * system, (TOOL,) * tools, thinking)
+        self.request = Request((SYSTEM,) * system, (TOOL,) * tools, thinking=thinking)
 
     def say(self, *messages: Message) -> None:
         self.request = replace(self.request, messages=(*self.request.messages, *messages))
