@@ -23,7 +23,7 @@ LAYERS = (
     {"ops", "tokenizer", "cache"},
     {"model", "chat", "catalog"},
     {"convert", "engine"},
-    {"host"},
+    {"host", "measure"},
     {"connect"},
     {"cli"},
 )

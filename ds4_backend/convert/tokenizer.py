@@ -43,7 +43,7 @@ def tokenizer_metadata(folder: Path, config: Mapping[str, Any]) -> tuple[dict[st
     """
     path, size = folder / "tokenizer.json", int(config["vocab_size"])
     if not path.exists():
-        return _stand_in(size)
+        return stand_in(size)
     try:
         tokenizer = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
@@ -149,7 +149,7 @@ def _template(folder: Path, options: Mapping[str, Any]) -> str | None:
     return template if isinstance(template, str) else None
 
 
-def _stand_in(size: int) -> tuple[dict[str, Any], list[str]]:
+def stand_in(size: int) -> tuple[dict[str, Any], list[str]]:
     """Special tokens, the 256 bytes, one merge (files must have some), and unused filler."""
     if size < SMALLEST_FALLBACK:
         return {}, [
