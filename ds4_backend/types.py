@@ -118,18 +118,18 @@ class Request:
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
-    tool_choice: str = "auto"
-    parallel_tool_calls: bool = True
-    response_format: ResponseFormat | None = None
     thinking: bool | None = None
     effort: Effort | None = None
-    max_thinking_tokens: int | None = None
     sampling: Sampling = Sampling()
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    private: bool = False
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
+    response_format: ResponseFormat | None = None
+    max_thinking_tokens: int | None = None
     logprobs: int | None = None
     n: int = 1
-    private: bool = False
     priority: int = 0
     keep_alive: float | None = None
 

@@ -134,10 +134,9 @@ class Recorder:
         self._end = len(prompt.ids)
         self._latest: tuple[int, bytes] | None = None
 
-    def passed(self, sequence: Sequence, token: int | None = None) -> None:
-        """The sequence has grown; `token` is the one read, if it belongs to the answer."""
-        if token is not None:
-            self._chain.extend((token,))
+    def passed(self, sequence: Sequence, answer: tuple[int, ...] = ()) -> None:
+        """The sequence has grown, never past a page's end at once; `answer` are the tokens read that belong to it."""
+        self._chain.extend(answer)
         length = sequence.length
         if length % BLOCK_TOKENS:
             return

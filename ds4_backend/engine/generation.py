@@ -1,6 +1,7 @@
 """One answer, from a tokenised prompt to its end: prefill, decode, stop.
 
-It owns one sequence while it runs. It knows nothing of locks, files or front ends.
+It owns one sequence while it runs, says what it wants read next and is given the logits. It knows nothing of other
+answers, of locks, files or front ends.
 """
 
 from __future__ import annotations
@@ -8,25 +9,28 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ds4_backend.chat.replay import Encoded, record_of
 from ds4_backend.engine.disk import Resumed
-from ds4_backend.engine.sampler import Sampler
+from ds4_backend.engine.pace import Pace, chunk_end
+from ds4_backend.engine.scheduler import Feed, Logits, Steps
+from ds4_backend.gguf.geometry import PAGE_TOKENS
 from ds4_backend.types import End, Event, FinishReason, Progress, Timings, Usage
 
 if TYPE_CHECKING:
     from ds4_backend.chat import Parser
+    from ds4_backend.engine.channel import Channel
     from ds4_backend.engine.disk import DiskCache
+    from ds4_backend.engine.draw import Draw, Drawer
     from ds4_backend.engine.kept import KeptSequences
     from ds4_backend.engine.turns import Turns
     from ds4_backend.model import Model, Sequence
     from ds4_backend.tokenizer import Tokenizer
 
-Logits = NDArray[np.float32]
+Reading = Generator[Feed, Logits, Logits]
+LENGTH_CAUSES = ("max_tokens", "context")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Job:
 
     prompt: Encoded
     parser: Parser
-    sampler: Sampler
+    drawer: Drawer
     budget: int
     budget_cause: str
     tokenizer: Tokenizer
@@ -47,32 +51,51 @@ class Job:
     asked_at: float = field(default_factory=time.perf_counter)
 
 
-class Generation:
-    """Runs one `Job` on a model. `disk` is None where nothing is kept on disk."""
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """What answers of one model share: sequences kept in memory, turns for replay, the disk (None where it is off)."""
 
-    def __init__(self, model: Model, job: Job, kept: KeptSequences, turns: Turns, disk: DiskCache | None) -> None:
-        self._model, self._job, self._kept, self._turns = model, job, kept, turns
-        self._disk = None if job.private else disk
+    kept: KeptSequences
+    turns: Turns
+    disk: DiskCache | None = None
+
+
+class Generation:
+    """Runs one `Job` on a model."""
+
+    def __init__(self, model: Model, job: Job, shelf: Shelf, pace: Pace) -> None:
+        self._model, self._job, self._shelf, self._pace = model, job, shelf, pace
+        self._disk = None if job.private else shelf.disk
         self._recorder = self._disk and self._disk.recorder(job.prompt)
         self._prompt = job.prompt.ids
+        self._begun = False
+        self._cached = 0
         self._read: list[int] = []  # ids that the sequence has been through
         self._sampled: list[int] = []  # without the end-of-sentence token
 
-    def events(self) -> Generator[Event, None, End]:
-        """The events but for the last; returns the `End`.
+    def now(self) -> Progress:
+        """How far it is. For any thread."""
+        total, done = len(self._prompt), min(len(self._read), len(self._prompt))
+        if not self._begun:
+            return Progress(0, total, phase="queued")
+        return Progress(done, total, self._cached, "prefill" if done < total else "decode", len(self._sampled))
 
-        The sequence is kept when the answer ends or the generator is closed, and the turn is remembered for replay;
-        after an error the sequence is released.
+    def steps(self, channel: Channel) -> Steps:
+        """Everything, events into `channel`; the last is the `End`.
+
+        The sequence is kept when the answer ends or is cancelled, and the turn is remembered for replay; after an
+        error the sequence is released.
         """
+        self._begun = True
         start = time.perf_counter()
         sequence, resumed = self._resume()
-        cached = sequence.length
+        self._cached = cached = sequence.length
         self._read.extend(self._prompt[:cached])
         begun = time.perf_counter()
         try:
-            logits = yield from self._prefill(sequence)
+            logits = yield from self._prefill(sequence, channel)
             first = time.perf_counter()
-            cause = yield from self._decode(sequence, logits)
+            cause = yield from self._decode(sequence, logits, channel)
             last = time.perf_counter()
         except GeneratorExit:
             self._keep(sequence)
@@ -86,11 +109,11 @@ class Generation:
         if self._disk:
             self._disk.timed(resumed, len(self._prompt) - cached, first - begun)
         self._keep(sequence)
-        return self._end(cause, resumed, Timings(first - start, last - first, first - self._job.asked_at))
+        channel.put(self._end(cause, resumed, Timings(first - start, last - first, first - self._job.asked_at)))
 
     def _resume(self) -> tuple[Sequence, Resumed]:
         """The longest state of the prompt that memory or disk holds, as a sequence to go on with."""
-        sequence = self._kept.resume(self._prompt)
+        sequence = self._shelf.kept.resume(self._prompt)
         held = sequence.length if sequence else 0
         resumed = self._disk.resume(self._prompt, held) if self._disk else Resumed(None, memory=held)
         if resumed.sequence is not None:
@@ -102,68 +125,83 @@ class Generation:
     def _keep(self, sequence: Sequence) -> None:
         job = self._job
         if record := record_of(job.prompt, self._sampled, job.parser, job.tokenizer):
-            self._turns.add(record, job.prompt.parent, private=job.private)
+            self._shelf.turns.add(record, job.prompt.parent, private=job.private)
         if self._recorder:
             self._recorder.finish(sequence)
         if self._read:
-            self._kept.add(tuple(self._read), sequence)
+            self._shelf.kept.add(tuple(self._read), sequence)
         else:
             sequence.release()
 
-    def _prefill(self, sequence: Sequence) -> Generator[Event, None, Logits]:
+    def _prefill(self, sequence: Sequence, channel: Channel) -> Reading:
         """Read the prompt; returns the logits [V] after it."""
-        prompt, cached = self._prompt, sequence.length
-        yield Progress(cached, len(prompt), cached)
-        for stop in chunk_ends(cached, len(prompt), self._model.prefill_tokens):
-            logits = self._forward(sequence, prompt[len(self._read) : stop])
+        end = len(self._prompt)
+        channel.put(self.now())
+        while True:
+            stop = chunk_end(len(self._read), end, self._pace.chunk())
+            logits = yield from self._feed(sequence, self._prompt[len(self._read) : stop], prompt=True)
             if self._recorder:
                 self._recorder.passed(sequence)
-            if stop == len(prompt) - 1:
+            if stop == end - 1:
                 # The last token opens the answer (`<think>` or `</think>`), and the next turn may open it differently.
-                self._kept.add(prompt[:stop], sequence.fork())
-            else:
-                yield Progress(stop, len(prompt), cached)
-        return logits
+                self._shelf.kept.add(self._prompt[:stop], sequence.fork())
+                continue
+            channel.put(self.now())
+            if stop == end:
+                return logits
 
-    def _decode(self, sequence: Sequence, logits: Logits) -> Generator[Event, None, str]:
+    def _decode(self, sequence: Sequence, logits: Logits, channel: Channel) -> Generator[Feed, Logits, str]:
         """Draw tokens until something ends the answer; returns what did."""
+        job = self._job
+        cause = None if job.budget else job.budget_cause
+        while cause is None:
+            draw = job.drawer.next(logits)
+            cause = self._take(draw, channel)
+            if cause is None:
+                for piece in pieces(sequence.length, draw.tokens):
+                    logits = yield from self._feed(sequence, piece, prompt=False)
+                    if self._recorder:
+                        self._recorder.passed(sequence, piece)
+        self._put(channel, job.parser.finish())
+        return cause if job.parser.stop_string is None else "stop_string"
+
+    def _take(self, draw: Draw, channel: Channel) -> str | None:
+        """The answer's next tokens; returns what ends it with them, if anything does."""
         job, parser = self._job, self._job.parser
-        while (token := job.sampler.pick(logits)) != job.tokenizer.eos:
+        for token, logprob in zip(draw.tokens, draw.logprobs or (None,) * len(draw.tokens), strict=True):
+            if token == job.tokenizer.eos:
+                return "eos"
             self._sampled.append(token)
-            yield from parser.push(token)
+            self._put(channel, parser.push(token, logprob) if logprob else parser.push(token))
             if parser.done:
                 return "stop_string" if parser.stop_string is not None else "tool_calls"
-            if len(self._sampled) >= job.budget:
-                yield from parser.finish()
-                return job.budget_cause if parser.stop_string is None else "stop_string"
-            logits = self._forward(sequence, (token,))
-            if self._recorder:
-                self._recorder.passed(sequence, token)
-        yield from parser.finish()
-        return "eos" if parser.stop_string is None else "stop_string"
+        if len(self._sampled) >= job.budget:
+            return job.budget_cause
+        return "grammar" if job.drawer.done else None
 
-    def _forward(self, sequence: Sequence, tokens: tuple[int, ...]) -> Logits:
-        logits = self._model.forward([(sequence, tokens)])[0]
+    def _feed(self, sequence: Sequence, tokens: tuple[int, ...], prompt: bool) -> Reading:
+        logits = yield Feed(sequence, tokens, prompt)
         self._read.extend(tokens)
         return logits
+
+    def _put(self, channel: Channel, events: list[Event]) -> None:
+        for event in events:
+            channel.put(event)
 
     def _end(self, cause: str, resumed: Resumed, timings: Timings) -> End:
         job, parser = self._job, self._job.parser
         cached = resumed.memory + resumed.disk
-        usage = Usage(len(self._prompt), cached, len(self._sampled), parser.reasoning_tokens)
+        usage = Usage(len(self._prompt), cached, len(self._sampled), parser.reasoning_tokens, resumed.disk)
         detail: dict[str, Any] = {"finish_cause": cause, "cache": resumed.report()}
         if parser.stop_string is not None:
             detail["stop_string"] = parser.stop_string
         if parser.malformed:
             detail["tool_parse_error"] = True
-        reason: FinishReason = "length" if cause in ("max_tokens", "context") else parser.finish_reason
+        reason: FinishReason = "length" if cause in LENGTH_CAUSES else parser.finish_reason
         return End(reason, usage, timings, {**job.metadata, **detail})
 
 
-def chunk_ends(start: int, end: int, chunk: int) -> list[int]:
-    """Where prefill chunks of a prompt end: multiples of `chunk`, one token before the end, and the end.
-
-    The grid starts at position 0, so that a resumed prompt is cut where a fresh one is.
-    """
-    grid = range((start // chunk + 1) * chunk, end, chunk)
-    return sorted({*grid, end - 1, end} - set(range(start + 1)))
+def pieces(position: int, tokens: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """`tokens`, to be read from `position` on, cut at page ends, where state is saved."""
+    cuts = [0, *range(PAGE_TOKENS - position % PAGE_TOKENS, len(tokens), PAGE_TOKENS), len(tokens)]
+    return [tokens[a:b] for a, b in pairwise(cuts)]

@@ -1,44 +1,46 @@
-"""The engine that runs the model in this process, one answer at a time.
+"""The engine that runs the model in this process.
 
-It knows how a request becomes a `Job`, and whose turn it is; the work itself is in generation.py. It knows no catalogue
-and no files.
+It knows how a request becomes a `Job`, and hands it to the scheduler; the work itself is in generation.py. It knows no
+catalogue and no files.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Callable, Generator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ds4_backend.chat import Parser, Rendered, render
 from ds4_backend.chat.replay import Encoded, encode_with_replay
+from ds4_backend.engine.counters import Counters
 from ds4_backend.engine.defaults import REFERENCE
+from ds4_backend.engine.draw import drawer_for
 from ds4_backend.engine.engine import Engine, Events
-from ds4_backend.engine.generation import Generation, Job
+from ds4_backend.engine.generation import Generation, Job, Shelf
 from ds4_backend.engine.kept import KEPT, KeptSequences
-from ds4_backend.engine.sampler import Sampler
+from ds4_backend.engine.room import Room
+from ds4_backend.engine.scheduler import ACTIVE, WAITING, Scheduler, Ticket
 from ds4_backend.engine.turns import StoredTurns, Turns
 from ds4_backend.engine.worker import Worker
-from ds4_backend.errors import ContextOverflow, DS4Error, EngineError, RequestError
-from ds4_backend.types import End, Event, Failed, Progress, Request, Sampling
+from ds4_backend.errors import ContextOverflow, EngineError, RequestError
+from ds4_backend.types import End, Event, Failed, Request, Sampling
 
 if TYPE_CHECKING:
     from ds4_backend.engine.disk import DiskCache
     from ds4_backend.model import Model
     from ds4_backend.tokenizer import Tokenizer
 
-log = logging.getLogger(__name__)
-WAIT_SECONDS = 0.5
-"""How often a request that waits for another one shows that it is alive (and can be cancelled)."""
+QUIET_SECONDS = 0.5
+"""How long a reader hears nothing before a `Progress` says that its request is alive."""
 
 
 class LocalEngine(Engine):
-    """Answers from a loaded model.
+    """Answers from a loaded model, several requests at once.
 
     `name` is what the caller calls the model. `context` limits prompt plus answer, in tokens; None is what the file
-    allows. `kept` sequences stay in memory for requests that go on from them, and `disk` keeps state beyond that. All
-    work is done on `worker`, the one that loaded the model. `on_close` runs once, at the end.
+    allows. `kept` sequences stay in memory for requests that go on from them, and `disk` keeps state beyond that. At
+    most `active` answers are made at once, and `waiting` more may queue. All work is done on `worker`, the one that
+    loaded the model. `on_close` runs once, when the engine is closed.
     """
 
     def __init__(
@@ -53,100 +55,139 @@ class LocalEngine(Engine):
         kept: int = KEPT,
         disk: DiskCache | None = None,
         worker: Worker | None = None,
+        active: int = ACTIVE,
+        waiting: int = WAITING,
+        room: Room | None = None,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._model, self._tokenizer, self._dialect = model, tokenizer, dialect
         self._name, self._defaults, self._on_close = name, defaults, on_close
         self.context = min(context or model.geometry.context_length, model.geometry.context_length)
-        self._kept = KeptSequences(kept)
-        self._disk = disk
-        self._turns = StoredTurns(disk.store, disk.fingerprint, tokenizer) if disk else Turns()
+        turns = StoredTurns(disk.store, disk.fingerprint, tokenizer) if disk else Turns()
+        self._shelf = Shelf(KeptSequences(kept), turns, disk)
+        self._room = room
+        self._counters = Counters()
         self._worker = worker or Worker(name)
-        self._turn = threading.Lock()
+        self._scheduler = Scheduler(
+            model, self._worker, name, active=active, waiting=waiting, on_idle=self._sweep
+        )
         self._closed = self._released = False
 
     def chat(self, request: Request) -> Events:
-        """See `Engine.chat`. Raises ContextOverflow with the numbers where the prompt or the answer does not fit.
+        """See `Engine.chat`. Raises ContextOverflow, or DoesNotFit, with the numbers, where the request does not fit;
+        Busy at the first `next` where too many wait.
 
-        While another answer is being made, it waits, and yields a `Progress` that stands still.
+        Whenever nothing is heard for half a second, a `Progress` says how far it is.
         """
-        self._check_open()
-        return self._run(self._job(request))
+        return self._run(self._generation(request), request)
+
+    async def achat(self, request: Request) -> AsyncGenerator[Event, None]:
+        """See `Engine.achat`."""
+        ticket = self._submitted(await asyncio.to_thread(self._generation, request), request)
+        try:
+            while True:
+                event = await ticket.channel.aget(QUIET_SECONDS) or ticket.now()
+                if isinstance(event, End | Failed):
+                    break
+                yield event
+        finally:
+            self._scheduler.cancel(ticket)
+        await asyncio.to_thread(ticket.over.wait)
+        self._counters.count(event)
+        yield event
 
     def count_tokens(self, request: Request) -> int:
         """See `Engine.count_tokens`."""
         return len(self._encode(render(request, self._dialect), request).ids)
 
     def status(self) -> Mapping[str, Any]:
-        """Model, dialect, context in tokens, whether an answer is being made, lengths of the kept sequences."""
+        """Model, dialect, context in tokens; answers in progress and requests that wait; lengths of the kept
+        sequences; tokens per second; bytes of state in memory; what was counted since the start."""
+        pace, state = self._scheduler.pace, getattr(self._model, "state", None)
         return {
             "model": self._name,
             "dialect": self._dialect,
             "context": self.context,
-            "busy": self._turn.locked(),
-            "kept_tokens": list(self._kept.tokens()),
+            "busy": not self._scheduler.idle,
+            "running": self._scheduler.running,
+            "queued": self._scheduler.queued,
+            "kept_tokens": list(self._shelf.kept.tokens()),
+            "prefill_tokens_per_second": round(pace.prefill_per_second, 1),
+            "decode_tokens_per_second": round(pace.decode_per_second, 1),
+            "state_bytes": state.nbytes if state is not None else 0,
+            **self._counters.report(),
         }
 
-    def close(self) -> None:
-        """Release every sequence, those of an answer in progress when it ends. Closing twice is harmless."""
-        if self._closed:
+    def close(self, *, cancel: bool = False) -> None:
+        """Release every sequence, those of answers in progress when they end, at once if `cancel`. Closing twice is
+        harmless."""
+        if not self._closed:
+            self._closed = True
+            self._scheduler.close(cancel=cancel)
+            self._on_close()
+        elif cancel:
+            self._scheduler.close(cancel=True)
+        if cancel or self._scheduler.idle:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Wait until the model's thread has released everything."""
+        try:
+            self._worker.submit(self._sweep).result()
+        except RuntimeError:  # the thread has ended: it had nothing left to release
             return
-        self._closed = True
-        self._sweep()
-        self._on_close()
+        self._worker.close()
 
     def _sweep(self) -> None:
-        """Once closed: release everything, unless an answer is being made, which then does it at its end."""
-        if self._closed and self._turn.acquire(blocking=False):
-            if not self._released:
-                self._released = True
-                self._worker.close(self._kept.clear)
-                if self._disk:
-                    self._disk.close()
-            self._turn.release()
+        """On the model's thread, when nothing runs: once closed, release everything."""
+        if self._closed and not self._released and not self._scheduler.running:
+            self._released = True
+            self._shelf.kept.clear()
+            if self._shelf.disk:
+                self._shelf.disk.close()
 
-    def _check_open(self) -> None:
+    def _run(self, generation: Generation, request: Request) -> Events:
+        ticket = self._submitted(generation, request)
+        try:
+            while True:
+                event = ticket.channel.get(QUIET_SECONDS) or ticket.now()
+                if isinstance(event, End | Failed):
+                    break
+                yield event
+        finally:
+            self._scheduler.cancel(ticket)
+            ticket.over.wait()
+        self._counters.count(event)
+        yield event
+
+    def _generation(self, request: Request) -> Generation:
         if self._closed:
             raise EngineError(f"the engine of {self._name} was closed; connect to it again")
+        job = self._job(request)
+        if self._room:
+            self._room.check(len(job.prompt.ids), request.max_tokens)
+        return Generation(self._model, job, self._shelf, self._scheduler.pace)
 
-    def _run(self, job: Job) -> Events:
-        while not self._turn.acquire(timeout=WAIT_SECONDS):
-            yield Progress(0, len(job.prompt.ids))
-        generation = Generation(self._model, job, self._kept, self._turns, self._disk)
-        try:
-            last: Event = yield from self._guarded(self._worker.each(generation.events()))
-        finally:
-            self._turn.release()
-            self._sweep()
-        yield last
-
-    def _guarded(self, events: Generator[Event, None, End]) -> Generator[Event, None, End | Failed]:
-        """The events; what they return, or `Failed` where they raise."""
-        try:
-            self._check_open()
-            return (yield from events)
-        except DS4Error as error:
-            return Failed(error)
-        except Exception as error:
-            log.exception("the engine of %s failed", self._name)
-            failure = EngineError(f"the engine of {self._name} failed: {type(error).__name__}: {error}")
-            failure.__cause__ = error
-            return Failed(failure)
+    def _submitted(self, generation: Generation, request: Request) -> Ticket:
+        ticket = Ticket(generation.steps, generation.now, request.priority)
+        self._scheduler.submit(ticket)
+        return ticket
 
     def _encode(self, rendered: Rendered, request: Request) -> Encoded:
-        return encode_with_replay(rendered, request.messages, self._tokenizer, self._turns.find)
+        return encode_with_replay(rendered, request.messages, self._tokenizer, self._shelf.turns.find)
 
     def _job(self, request: Request) -> Job:
-        if request.max_tokens is not None and request.max_tokens < 1:
-            raise RequestError(f"max_tokens is {request.max_tokens}; it must be at least 1")
-        sampler = Sampler(request.sampling, self._defaults)
+        if request.max_tokens is not None and request.max_tokens < 0:
+            raise RequestError(f"max_tokens is {request.max_tokens}; it must be at least 0")
         rendered = render(request, self._dialect)
         prompt = self._encode(rendered, request)
         budget, cause = self._budget(len(prompt.ids), request.max_tokens)
+        drawer = drawer_for(request, rendered.thinking, self._tokenizer, self._defaults, budget=budget)
+        limits = drawer.thinking
         return Job(
             prompt=prompt,
             parser=Parser(self._tokenizer, rendered.thinking, request.stop),
-            sampler=sampler,
+            drawer=drawer,
             budget=budget,
             budget_cause=cause,
             tokenizer=self._tokenizer,
@@ -156,8 +197,9 @@ class LocalEngine(Engine):
                 "dialect": self._dialect,
                 "thinking": rendered.thinking,
                 "effort": rendered.effort,
-                "temperature": sampler.settings.temperature,
-                "seed": sampler.settings.seed,
+                "temperature": drawer.settings.temperature,
+                "seed": drawer.settings.seed,
+                **({"thinking_closes_at": [limits.opens_at, limits.closes_at]} if limits else {}),
             },
         )
 

@@ -33,25 +33,37 @@ Progress = Callable[[int, int], None]
 LARGE_FILE = 1 << 30
 """Bytes from which on a model is asked whether it fits, and is run by MLX."""
 
+MakeRoom = Callable[[int, str], None]
+"""Called with a file's bytes and the model's name before it is loaded; raises DoesNotFit where there is no room."""
+
 _lock = threading.Lock()
-_running: dict[Path, Engine] = {}
+_loading = threading.Lock()
+_running: dict[Path, LocalEngine] = {}
 _offered: dict[str, Engine] = {}
 
 
-def running(model: str, *, progress: Progress = lambda done, total: None) -> Engine:
+def running(
+    model: str, *, progress: Progress = lambda done, total: None, make_room: MakeRoom | None = None
+) -> Engine:
     """The engine for `model`, a name from the catalogue or the path of a .gguf file; loads it on the first call.
 
-    The engine is shared: closing it closes it for everybody, and the next call loads afresh. Raises ModelError
-    (UnknownModel, NotInstalled, DoesNotFit, FileError) saying what to do.
+    `make_room` is asked before anything is loaded; None is `check_memory`. The engine is shared: closing it closes it for
+    everybody, and the next call loads afresh. Raises ModelError (UnknownModel, NotInstalled, DoesNotFit, FileError)
+    saying what to do.
     """
-    with _lock:
-        if model in _offered:
-            return _offered[model]
-        settings = user_settings.load()
-        path = catalog.resolve(model, settings).resolve()
-        if path not in _running:
-            _running[path] = _load(model, path, settings, progress)
-        return _running[path]
+    given = offered(model)
+    if given is not None:
+        return given
+    settings = user_settings.load()
+    path = catalog.resolve(model, settings).resolve()
+    with _loading:  # one at a time: what a model needs is not seen before it is loaded
+        with _lock:
+            if path in _running:
+                return _running[path]
+        engine = _load(model, path, settings, progress, make_room or check_memory)
+        with _lock:
+            _running[path] = engine
+        return engine
 
 
 def offered(name: str) -> Engine | None:
@@ -81,29 +93,32 @@ def close_all() -> None:
     with _lock:
         engines = list(_running.values())
     for engine in engines:
-        engine.close()
+        engine.close(cancel=True)
 
 
 atexit.register(close_all)
 
 
-def check_memory(nbytes: int, name: str) -> None:
-    """Raise DoesNotFit with the numbers where this machine's memory cannot hold a model file of `nbytes`."""
+def check_memory(nbytes: int, name: str, held: int = 0) -> None:
+    """Raise DoesNotFit with the numbers where this machine's memory cannot hold a model file of `nbytes`, beside the
+    `held` bytes of the models that are loaded already."""
     from ds4_backend.machine import WORKING_MEMORY, gib, this_machine
 
     if nbytes < LARGE_FILE:  # fits anywhere, and its state is small too
         return
     total = this_machine().memory_total
-    if nbytes + WORKING_MEMORY > total:
+    if nbytes + WORKING_MEMORY + held > total:
+        beside = f", of which loaded models hold {gib(held)}" if held else ""
         raise DoesNotFit(
             f"{name} needs {gib(nbytes)} for its weights and {gib(WORKING_MEMORY)} to work in; this machine has "
-            f"{gib(total)} of memory. `ds4-backend models` shows what fits"
+            f"{gib(total)} of memory{beside}. `ds4-backend models` shows what fits"
         )
 
 
-def _load(name: str, path: Path, settings: Settings, progress: Progress) -> LocalEngine:
+def _load(name: str, path: Path, settings: Settings, progress: Progress, make_room: MakeRoom) -> LocalEngine:
     from ds4_backend.catalog.profile import profile_of
     from ds4_backend.engine.local import LocalEngine
+    from ds4_backend.engine.room import Room
     from ds4_backend.engine.worker import Worker
     from ds4_backend.gguf.reader import open_gguf
     from ds4_backend.machine import check_platform, this_machine
@@ -112,7 +127,7 @@ def _load(name: str, path: Path, settings: Settings, progress: Progress) -> Loca
 
     check_platform(this_machine())
     file = open_gguf(path)
-    check_memory(file.nbytes, name)
+    make_room(file.nbytes, name)
     profile = profile_of(file, settings)
     defaults = sampling_defaults(file.metadata, profile.dialect, _expert_formats(file))
     tokenizer = Tokenizer.from_gguf(file.metadata)
@@ -138,6 +153,7 @@ def _load(name: str, path: Path, settings: Settings, progress: Progress) -> Loca
         context=_context(path, settings),
         disk=disk,
         worker=worker,
+        room=Room(model.geometry, path.stem),
         on_close=lambda: _forget(path),
     )
 

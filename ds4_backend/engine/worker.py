@@ -5,50 +5,60 @@ It knows nothing of models.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Worker:
-    """A thread that lives from the first `call` to `close`."""
+    """A thread that lives from the first `submit` to `close`.
+
+    It is a daemon: a process may end while it works. Whoever has state to save waits for it (`running.close_all`).
+    """
 
     def __init__(self, name: str) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._name = name
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._started = self._closed = False
+
+    def submit(self, function: Callable[..., Result], *args: Any, **options: Any) -> Future[Result]:
+        """Have `function` run on this thread, after all that was submitted before. RuntimeError once closed."""
+        future: Future[Result] = Future()
+        with self._lock:
+            if self._closed:
+                raise RuntimeError(f"the thread of {self._name} was closed")
+            self._start()
+            self._tasks.put(lambda: _settle(future, function, *args, **options))
+        return future
 
     def call(self, function: Callable[..., Result], *args: Any, **options: Any) -> Result:
         """What `function` returns or raises, run on this thread."""
-        return self._pool.submit(function, *args, **options).result()
+        return self.submit(function, *args, **options).result()
 
-    def each(self, items: Generator[Item, None, Result]) -> Generator[Item, None, Result]:
-        """The items, every step of `items` run on this thread; returns what it returns. Closing this closes `items`."""
-        try:
-            while True:
-                ended, item = self.call(_step, items)
-                if ended:
-                    return item
-                yield item
-        finally:
-            self._finally(items.close)
+    def close(self) -> None:
+        """End the thread after what was submitted. Closing twice is harmless."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._tasks.put(None)
 
-    def close(self, last: Callable[[], object] = lambda: None) -> None:
-        """Run `last` and end the thread once it is idle. Closing twice is harmless."""
-        self._finally(last)
-        self._pool.shutdown(wait=False)
+    def _start(self) -> None:
+        if not self._started:
+            self._started = True
+            threading.Thread(target=self._work, name=self._name, daemon=True).start()
 
-    def _finally(self, function: Callable[[], object]) -> None:
-        try:
-            done = self._pool.submit(function)
-        except RuntimeError:  # closed, or the interpreter is ending and has ended this thread: nothing is left to tidy
-            return
-        done.result()
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task()
 
 
-def _step(items: Generator[Any, None, Any]) -> tuple[bool, Any]:
+def _settle(future: Future[Any], function: Callable[..., Any], *args: Any, **options: Any) -> None:
     try:
-        return False, next(items)
-    except StopIteration as end:
-        return True, end.value
+        future.set_result(function(*args, **options))
+    except BaseException as error:  # it belongs to whoever waits for the result
+        future.set_exception(error)

@@ -53,7 +53,7 @@ class WritingModel:
         self.geometry = SimpleNamespace(context_length=context)
         self.alive: set[int] = set()
         self.forwarded: list[list[int]] = []
-        self.readers: list[FakeSequence] = []
+        self.batches: list[list[list[int]]] = []
         self.on_forward: Callable[[], None] = lambda: None
 
     def new_sequence(self) -> FakeSequence:
@@ -61,8 +61,8 @@ class WritingModel:
 
     def forward(self, spans: list[tuple[FakeSequence, Sequence[int]]]) -> np.ndarray:
         self.on_forward()
-        self.forwarded.append(list(spans[0][1]))
-        self.readers.append(spans[0][0])
+        self.batches.append([list(ids) for _, ids in spans])
+        self.forwarded += self.batches[-1]
         rows = []
         for sequence, ids in spans:
             sequence.ids.extend(ids)

@@ -146,7 +146,7 @@ for n, question in enumerate(sys.argv[2:]):
     end = list(events)[-1]
     print(end.usage.input, end.usage.cached, flush=True)
     if n == 0:
-        engine._disk.store.flush()
+        engine._shelf.disk.store.flush()
 print("waiting", flush=True)
 sys.stdin.read()
 """

@@ -37,10 +37,10 @@ def test_what_chat_refuses_the_async_twin_raises() -> None:
     engine, _ = engine_that_writes("ok")
 
     async def read() -> None:
-        async for _ in engine.achat(ask("hi", max_tokens=0)):
+        async for _ in engine.achat(ask("hi", max_tokens=-1)):
             pass
 
-    with pytest.raises(RequestError, match="max_tokens is 0"):
+    with pytest.raises(RequestError, match="max_tokens is -1"):
         asyncio.run(read())
 
 
@@ -97,7 +97,9 @@ def test_cancelling_the_task_cancels_the_work() -> None:
 
 
 def test_a_request_that_waits_its_turn_can_be_cancelled() -> None:
-    engine, _ = engine_that_writes("ok")
+    engine, model = engine_that_writes("ok", active=1)
+    go_on = threading.Event()
+    model.on_forward = lambda: go_on.wait() and None
     first = engine.chat(ask("hi"))
     next(first)
 
@@ -107,6 +109,7 @@ def test_a_request_that_waits_its_turn_can_be_cancelled() -> None:
         await events.aclose()
 
     asyncio.run(read())
+    go_on.set()
     assert [type(event) for event in first][-1] is End
-    wait_until(lambda: not any(thread.name == "ds4-answer" for thread in threading.enumerate()))
-    assert not engine.status()["busy"]
+    wait_until(lambda: not engine.status()["busy"])
+    assert engine.status()["answered"] == 1

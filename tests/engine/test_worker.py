@@ -1,41 +1,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
 
 import pytest
 
 from ds4_backend.engine.worker import Worker
 
 
-def steps(seen: list[str]) -> Generator[int, None, str]:
-    try:
-        for number in range(3):
-            seen.append(threading.current_thread().name)
-            yield number
-        return "end"
-    finally:
-        seen.append("closed on " + threading.current_thread().name)
-
-
-def test_every_step_runs_on_the_one_thread() -> None:
+def test_everything_runs_on_one_thread_in_order() -> None:
     worker, seen = Worker("model"), []
-
-    def read() -> Generator[int, None, None]:
-        assert (yield from worker.each(steps(seen))) == "end"
-
-    assert list(read()) == [0, 1, 2]
-    assert seen == ["model_0"] * 3 + ["closed on model_0"]
-    worker.close()
-
-
-def test_closing_closes_on_the_thread() -> None:
-    worker, seen = Worker("model"), []
-    items = worker.each(steps(seen))
-    next(items)
-    items.close()
-    assert seen == ["model_0", "closed on model_0"]
-    worker.close()
+    for number in range(3):
+        worker.submit(lambda number=number: seen.append((number, threading.current_thread().name)))
+    assert worker.call(lambda: threading.current_thread().name) == "model"
+    assert seen == [(number, "model") for number in range(3)]
     worker.close()
 
 
@@ -43,15 +20,18 @@ def test_what_a_call_raises_is_raised_here() -> None:
     worker = Worker("model")
     with pytest.raises(ZeroDivisionError):
         worker.call(lambda: 1 / 0)
+    assert worker.call(lambda: 2) == 2
     worker.close()
 
 
-def test_items_left_open_when_the_thread_is_gone_close_quietly() -> None:
-    worker, seen = Worker("model"), []
-    inner = steps(seen)
-    items = worker.each(inner)
-    next(items)
+def test_closing_ends_the_thread_after_what_was_submitted() -> None:
+    worker = Worker("ends-soon")
+    go_on = threading.Event()
+    worker.submit(go_on.wait)
+    last = worker.submit(lambda: "done")
     worker.close()
-    items.close()
-    assert seen == ["model_0"]
-    inner.close()
+    worker.close()
+    go_on.set()
+    assert last.result() == "done"
+    with pytest.raises(RuntimeError, match="was closed"):
+        worker.submit(lambda: None)

@@ -1,0 +1,192 @@
+"""Many answers at once, over a model that writes what it is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+from engine_fakes import WritingModel, ask, engine_that_writes
+
+from ds4_backend.engine.channel import BOUND
+from ds4_backend.engine.local import LocalEngine
+from ds4_backend.errors import Busy
+from ds4_backend.types import End, Event, Failed, Progress, Request, TextDelta
+
+
+def text_of(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+def held(model: WritingModel) -> tuple[threading.Event, threading.Event]:
+    """The model stops in its first pass, sets the first event, and goes on when the second is set."""
+    reading, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        reading.set()
+        go_on.wait()
+
+    model.on_forward = hold
+    return reading, go_on
+
+
+def started(engine: LocalEngine, *requests: Request) -> tuple[list[list[Event]], Callable[[], None]]:
+    """Ask all of them from threads of their own; returns where the events go, and how to wait for all."""
+    answers: list[list[Event]] = [[] for _ in requests]
+
+    def work(number: int) -> None:
+        answers[number].extend(engine.chat(requests[number]))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(requests))]
+    for thread in threads:
+        thread.start()
+
+    def join() -> None:
+        for thread in threads:
+            thread.join()
+
+    return answers, join
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    beat = threading.Event()
+    while not condition():
+        beat.wait(0.002)
+
+
+def test_requests_from_many_threads_are_answered_together() -> None:
+    engine, model = engine_that_writes(lambda prompt: "is " + prompt.split("number ")[1][0] * 20)
+    reading, go_on = held(model)
+    answers, join = started(engine, *(ask(f"number {number}") for number in range(6)))
+    wait_for(lambda: engine.status()["running"] + engine.status()["queued"] == 6)
+    go_on.set()
+    join()
+    assert [text_of(events) for events in answers] == [f"is {number}" + str(number) * 19 for number in range(6)]
+    assert max(len(batch) for batch in model.batches) == 6  # one pass for all that write
+    assert reading.is_set()
+
+
+def test_a_long_prompt_and_a_running_answer_take_turns() -> None:
+    engine, model = engine_that_writes("w" * 200)
+    first = engine.chat(ask("hi"))
+    while not isinstance(next(first), TextDelta):
+        pass
+    answers, join = started(engine, ask("x" * 2000))
+    list(first)
+    join()
+    kinds = ["prompt" if len(batch[0]) > 1 else "token" for batch in model.batches]
+    begin = kinds.index("prompt", 5)  # the second request's
+    chunks = [kind for kind in kinds[begin : begin + 30]]
+    assert chunks.count("prompt") >= 10
+    assert ("prompt", "prompt") not in list(pairwise(chunks))  # never two chunks between two tokens
+    assert text_of(answers[0]) == "w" * 200
+
+
+def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
+    engine, model = engine_that_writes("ok")
+    reading, go_on = held(model)
+    long = engine.chat(ask("x" * 3500))
+    next(long)
+    reading.wait()
+    answers, join = started(engine, ask("short"))
+    wait_for(lambda: engine.status()["queued"] == 1)
+    go_on.set()
+    join()
+    assert text_of(answers[0]) == "ok"
+    assert engine.status()["running"] == 1  # the long one is still being read
+    assert text_of(list(long)) == "ok"
+
+
+def test_of_those_that_wait_the_higher_priority_goes_first() -> None:
+    engine, model = engine_that_writes("ok", active=1)
+    reading, go_on = held(model)
+    first = engine.chat(ask("first"))
+    next(first)
+    reading.wait()
+    order: list[str] = []
+
+    def work(name: str, priority: int) -> None:
+        list(engine.chat(ask(name, priority=priority)))
+        order.append(name)
+
+    threads = []
+    for number, (name, priority) in enumerate([("low", -1), ("plain", 0), ("high", 5), ("plain too", 0)], 1):
+        threads.append(threading.Thread(target=work, args=(name, priority)))
+        threads[-1].start()
+        wait_for(lambda number=number: engine.status()["queued"] == number)
+    go_on.set()
+    list(first)
+    for thread in threads:
+        thread.join()
+    assert order == ["high", "plain", "plain too", "low"]
+
+
+def test_one_too_many_is_refused_with_the_numbers() -> None:
+    engine, model = engine_that_writes("ok", active=1, waiting=2)
+    reading, go_on = held(model)
+    answers, join = started(engine, *(ask(f"number {number}") for number in range(3)))
+    reading.wait()
+    wait_for(lambda: (engine.status()["running"], engine.status()["queued"]) == (1, 2))
+    with pytest.raises(Busy, match="fake answers 1 requests and 2 more wait, as many as may; try again later"):
+        list(engine.chat(ask("one too many")))
+    go_on.set()
+    join()
+    assert [text_of(events) for events in answers] == ["ok"] * 3
+    assert text_of(list(engine.chat(ask("again")))) == "ok"
+
+
+def test_a_request_that_waits_shows_that_it_is_alive() -> None:
+    engine, model = engine_that_writes("ok", active=1)
+    reading, go_on = held(model)
+    first, second = engine.chat(ask("hi")), engine.chat(ask("ho"))
+    next(first)
+    reading.wait()
+    assert next(second) == Progress(0, engine.count_tokens(ask("ho")), phase="queued")
+    go_on.set()
+    assert text_of(list(first)) == text_of(list(second)) == "ok"
+
+
+def test_a_reader_that_falls_behind_is_waited_for_and_stops_nobody_else() -> None:
+    engine, _ = engine_that_writes("w" * 3 * BOUND)
+    slow = engine.chat(ask("slow"))
+    next(slow)
+    assert text_of(list(engine.chat(ask("quick")))) == "w" * 3 * BOUND
+    written = engine.status()["kept_tokens"]
+    assert engine.status()["running"] == 1
+    assert text_of(list(slow)) == "w" * 3 * BOUND
+    assert written
+
+
+def test_one_that_fails_takes_nobody_with_it() -> None:
+    engine, model = engine_that_writes("w" * 50)
+    failing = threading.Event()
+
+    def fail() -> None:
+        if failing.is_set():
+            failing.clear()
+            raise MemoryError("no room")
+
+    model.on_forward = fail
+    first = engine.chat(ask("first"))
+    while not isinstance(next(first), TextDelta):
+        pass
+    failing.set()
+    *_, last = first
+    if not isinstance(last, Failed):  # it was already done
+        *_, last = engine.chat(ask("second"))
+    assert isinstance(last, Failed)
+    *_, last = engine.chat(ask("third"))
+    assert isinstance(last, End)
+    engine.close()
+    assert not model.alive
+
+
+def test_closing_with_cancel_ends_what_runs_and_saves_it() -> None:
+    engine, model = engine_that_writes("long " * 500)
+    events = engine.chat(ask("hi"))
+    while not isinstance(next(events), TextDelta):
+        pass
+    engine.close(cancel=True)
+    assert not model.alive
+    assert engine.status()["running"] == 0
