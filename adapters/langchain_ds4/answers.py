@@ -1,0 +1,112 @@
+"""From the core's events to LangChain's message chunks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from langchain_core.messages import AIMessageChunk
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.outputs import ChatGenerationChunk
+from langchain_core.utils.json import parse_partial_json
+
+from ds4_backend.types import (
+    Alternative,
+    End,
+    Event,
+    Failed,
+    ReasoningDelta,
+    TextDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+)
+
+FIRST_CALL = 2
+"""Index of a turn's first call. Content blocks merge by index, and 0 and 1 are for the reasoning and the text."""
+
+SPOILERS = ("]", "}", '"]', '"}', '""]', '""}')
+
+
+class Answer:
+    """Takes the events of one answer of `model` in order."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._arguments: dict[int, str] = {}
+
+    def take(self, event: Event) -> Iterator[ChatGenerationChunk]:
+        """What LangChain is to see of `event`. Raises the error of a `Failed`."""
+        match event:
+            case TextDelta(text, logprobs):
+                listed = {"logprobs": {"content": list(map(_logprob, logprobs))}} if logprobs else {}
+                yield _chunk(text, response_metadata=listed)
+            case ReasoningDelta(text):
+                yield _chunk("", additional_kwargs={"reasoning_content": text})
+            case ToolCallStart(index, id, name):
+                self._arguments[index] = ""
+                yield _call(index, "", id=id, name=name)
+            case ToolCallDelta(index, text):
+                self._arguments[index] += text
+                yield _call(index, text)
+            case End():
+                yield from self._spoilt()
+                yield self._last(event)
+            case Failed(error):
+                raise error
+
+    def _spoilt(self) -> Iterator[ChatGenerationChunk]:
+        """A call that max_tokens cut short must not be run, and LangChain mends cut JSON: a bracket too many makes it
+        one of the `invalid_tool_calls`."""
+        for index, text in self._arguments.items():
+            if not _is_object(text, json.loads):
+                yield _call(index, next(more for more in SPOILERS if not _is_object(text + more, parse_partial_json)))
+
+    def _last(self, end: End) -> ChatGenerationChunk:
+        metadata = {
+            **end.metadata,
+            "model_name": self._model,
+            "model_provider": "ds4",
+            "finish_reason": end.finish_reason,
+            "usage": asdict(end.usage),
+            "timings": asdict(end.timings),
+        }
+        return _chunk("", response_metadata=metadata, usage_metadata=_usage(end.usage), chunk_position="last")
+
+
+def _chunk(text: str, **rest: Any) -> ChatGenerationChunk:
+    return ChatGenerationChunk(message=AIMessageChunk(content=text, **rest))
+
+
+def _call(index: int, text: str, id: str | None = None, name: str | None = None) -> ChatGenerationChunk:
+    return _chunk("", tool_call_chunks=[tool_call_chunk(name=name, args=text, id=id, index=FIRST_CALL + index)])
+
+
+def _is_object(text: str, read: Callable[[str], Any]) -> bool:
+    try:
+        return isinstance(read(text), dict)
+    except ValueError:
+        return False
+
+
+def _usage(usage: Usage) -> UsageMetadata:
+    return UsageMetadata(
+        input_tokens=usage.input,
+        output_tokens=usage.output,
+        total_tokens=usage.input + usage.output,
+        input_token_details={"cache_read": usage.cached},
+        output_token_details={"reasoning": usage.reasoning},
+    )
+
+
+def _logprob(one: TokenLogprob) -> dict[str, Any]:
+    """In OpenAI's form, which LangChain keeps as it is."""
+    return {**_alternative(one.token), "top_logprobs": list(map(_alternative, one.top))}
+
+
+def _alternative(one: Alternative) -> dict[str, Any]:
+    return {"token": one.bytes.decode(errors="replace"), "bytes": list(one.bytes), "logprob": one.logprob}
