@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence as Seq
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ds4_backend.errors import RequestError
+from ds4_backend.errors import EngineError, RequestError
 from ds4_backend.gguf.geometry import CSA, Geometry
 from ds4_backend.model.sequence import Arena, Sequence, Snapshot
 from ds4_backend.model.weights import Attention, Layer, Weights
+from ds4_backend.ops import device
 from ds4_backend.ops.base import Array, Batch, Ops
 
 PREFILL_TOKENS = 128
@@ -28,6 +30,7 @@ class Model:
         self.geometry, self.ops, self.weights = geometry, ops, weights
         self.state = ops.new_state()
         self.arena = Arena(self.state)
+        self._released = False
 
     @property
     def prefill_tokens(self) -> int:
@@ -43,6 +46,18 @@ class Model:
         sequence = self.new_sequence()
         sequence.load(snapshot)
         return sequence
+
+    def release(self) -> None:
+        """Let go of weights and state, and give their memory back; the model cannot be used again.
+
+        Arrays go first, and with the last of them the mapping of the file; then what MLX keeps of freed memory.
+        Sequences must be released before. Releasing twice is harmless.
+        """
+        if not self._released:
+            self._released = True
+            del self.weights, self.state, self.arena, self.ops
+            gc.collect()  # arrays that a cycle of objects still holds
+        device.give_back()
 
     def forward(self, spans: Seq[tuple[Sequence, Seq[int]]], *, every: bool = False) -> NDArray[np.float32]:
         """Run the next tokens of each conversation; their sequences grow by as many.
@@ -87,6 +102,8 @@ class Model:
 
     def _checked(self, spans: Seq[tuple[Sequence, Seq[int]]]) -> NDArray[np.int32]:
         """The spans' tokens on one axis, int32 [T]."""
+        if self._released:
+            raise EngineError("this model was released; load it again")
         if not spans or not all(len(tokens) for _, tokens in spans):
             raise RequestError("nothing to run: every conversation needs at least one token")
         ids = np.concatenate([np.asarray(tokens, np.int64) for _, tokens in spans])

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ds4_backend.errors import UnsupportedType
 from ds4_backend.gguf.reader import Tensor
 from ds4_backend.ops.mlx.blocks import DECODERS, decode
+from ds4_backend.ops.mlx.upload import upload
 
 CHUNK_VALUES = 1 << 24
 LAZY_VALUES = 1 << 20
@@ -67,14 +68,19 @@ def on_device(data: NDArray[np.uint8], share: Callable[..., mx.array] = mx.asarr
     offset, end = address % page, address + data.nbytes
     pages = -(-(end - (address - offset)) // page)  # a page that holds one mapped byte is mapped as a whole
     if not data.nbytes or not data.flags.c_contiguous:
-        return mx.array(data)
+        return _copied(data)
     window = np.ctypeslib.as_array((ctypes.c_uint8 * (pages * page)).from_address(address - offset))
     try:
         # two axes, because MLX counts an axis in 31 bits
         shared = share(window.reshape(pages, page), copy=False)
     except (ValueError, RuntimeError):  # this device does not take host memory as it is
-        return mx.array(data)
+        return _copied(data)
     return mx.as_strided(shared, data.shape, data.strides, offset)
+
+
+def _copied(data: NDArray[np.uint8]) -> mx.array:
+    """A copy in the device's own memory."""
+    return upload(data) if mx.cuda.is_available() and mx.default_device() == mx.gpu else mx.array(data)
 
 
 def multiply(x: mx.array, weight: Blocks, first: int = 0, last: int | None = None) -> mx.array:
