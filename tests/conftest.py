@@ -1,5 +1,5 @@
 """Puts this folder on the path, so that tests can share helpers such as `random_model`, and keeps tests away from the
-user's own cache, state and config."""
+user's own cache, state and config, and from hosts: models run in the process of the test unless it says otherwise."""
 
 from __future__ import annotations
 
@@ -12,4 +12,5 @@ def own_folders(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("CACHE", "STATE"):
             patch.setenv(f"DS4_BACKEND_{name}_DIR", str(tmp_path_factory.mktemp(name.lower())))
+        patch.setenv("DS4_BACKEND_HOST", "off")
         yield

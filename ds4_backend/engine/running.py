@@ -47,9 +47,9 @@ def running(
 ) -> Engine:
     """The engine for `model`, a name from the catalogue or the path of a .gguf file; loads it on the first call.
 
-    `make_room` is asked before anything is loaded; None is `check_memory`. The engine is shared: closing it closes it for
-    everybody, and the next call loads afresh. Raises ModelError (UnknownModel, NotInstalled, DoesNotFit, FileError)
-    saying what to do.
+    `make_room` is asked before anything is loaded; None is `check_memory`. The engine is shared: closing it closes it
+    for everybody, and the next call loads afresh. Raises ModelError (UnknownModel, NotInstalled, DoesNotFit,
+    FileError) saying what to do.
     """
     given = offered(model)
     if given is not None:

@@ -1,4 +1,4 @@
-"""What the user may set: folders, the compute backend, and models of their own.
+"""What the user may set: folders, the compute backend, where models run, and models of their own.
 
 Lowest to highest: the defaults, the config file (`config.toml` in the user's config folder, or the file that
 DS4_BACKEND_CONFIG names), the environment (DS4_BACKEND_<KEY>). A value that is not understood stops everything with
@@ -13,14 +13,14 @@ import difflib
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
 from ds4_backend.errors import SettingsError
-from ds4_backend.settings.kinds import NAMES, PATH, SIZE, SWITCH, TOKENS, Kind, choice
+from ds4_backend.settings.kinds import DURATION, HOST, NAMES, PATH, SIZE, SWITCH, TEXT, TOKENS, Kind, choice
 
 APP = "ds4-backend"
 PREFIX = "DS4_BACKEND_"
@@ -52,7 +52,10 @@ class Settings:
     ops: str = "auto"
     cache: str = "on"
     cache_size: int | None = None
-    host: str = "off"
+    host: str = "auto"
+    keep_alive: float = 300.0
+    token: str | None = field(default=None, repr=False)
+    trace: Path | None = None
     models: tuple[Registered, ...] = ()
     config_file: Path | None = None
 
@@ -118,10 +121,32 @@ KEYS = (
     ),
     Key(
         "host",
-        choice("off"),
-        "Where models run. `off`: in the process that asks.",
-        lambda: "off",
-        "`off`",
+        HOST,
+        "Where models run. `auto`: in the resident host, which is started when there is none; `off`: in the process "
+        "that asks; an address: in the host that listens there (docs/host.md).",
+        lambda: "auto",
+        "`auto`",
+    ),
+    Key(
+        "keep_alive",
+        DURATION,
+        "How long the host keeps a model that nobody uses, and then itself with no model.",
+        lambda: 300.0,
+        "`5m`",
+    ),
+    Key(
+        "token",
+        TEXT,
+        "The secret that a host's TCP listener asks for, and that a client of one sends.",
+        lambda: None,
+        "none",
+    ),
+    Key(
+        "trace",
+        PATH,
+        "A file to which the host writes what happens to requests, without their text (docs/host.md).",
+        lambda: None,
+        "no trace",
     ),
 )
 MODEL_KEYS = {

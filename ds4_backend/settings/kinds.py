@@ -57,6 +57,30 @@ def _switch(value: Any) -> bool:
     return value
 
 
+_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+def _duration(value: Any) -> float:
+    found = re.fullmatch(r"\s*(-?\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(value))
+    if isinstance(value, bool) or found is None or found[2] not in _SECONDS:
+        raise ValueError
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def _host(value: Any) -> str:
+    if value in ("auto", "off"):
+        return str(value)
+    if not isinstance(value, str) or not re.match(r"unix:///.|https?://[^/\s]", value):
+        raise ValueError
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError
+    return value
+
+
 def choice(*options: str) -> Kind:
     """Exactly one of `options`."""
 
@@ -73,3 +97,6 @@ TOKENS = Kind(_tokens, "a number of tokens, 1 or more")
 SIZE = Kind(_size, "a size such as 20GB, 500MB or 8GiB")
 NAMES = Kind(_names, "a list of names")
 SWITCH = Kind(_switch, "true or false")
+DURATION = Kind(_duration, "seconds, or a time such as 90s, 5m or 1h; a negative number is for ever")
+HOST = Kind(_host, "auto, off, or an address: unix:///path/of/socket or http://name:port")
+TEXT = Kind(_text, "a text that is not empty")
