@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ds4_backend.engine.ranges import RANGES, words
+from ds4_backend.engine.ranges import COUNTS, LOGIT_BIAS, RANGES, words
 from ds4_backend.errors import FileError
-from ds4_backend.types import Sampling
+from ds4_backend.types import Request, Sampling
 
-REFERENCE = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0)
+REFERENCE = Sampling(
+    temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, presence_penalty=0.0, frequency_penalty=0.0
+)
 """Plain sampling, as the preview's model card advises; fills whatever else is left open."""
 
 BY_DIALECT = {
@@ -36,16 +38,38 @@ KEYS = {
 
 def fault(sampling: Sampling) -> str | None:
     """What is wrong with the first option outside its range: name, value and range. None if all is well."""
-    for name, (low, high, _) in RANGES.items():
-        value = getattr(sampling, name)
-        if value is None:
-            continue
-        whole = isinstance(high, int)
-        kind: Any = int if whole else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-            number = "an integer" if whole else "a number"
-            return f"{name} is {value!r}; it must be {number}, {words(name)}"
+    faults = (_outside(name, getattr(sampling, name), low, high) for name, (low, high, _) in RANGES.items())
+    return next((said for said in faults if said), None)
+
+
+def request_fault(request: Request, vocab_size: int) -> str | None:
+    """The same for a whole request: its sampling options, counts and biased tokens."""
+    counts = (_outside(name, getattr(request, name), low, high) for name, (low, high, _) in COUNTS.items())
+    said = next((said for said in counts if said), None)
+    return said or fault(request.sampling) or _bias_fault(request.sampling.logit_bias, vocab_size)
+
+
+def _outside(name: str, value: Any, low: float, high: float) -> str | None:
+    whole = isinstance(high, int)
+    if value is None or (_is_number(value, whole) and low <= value <= high):
+        return None
+    number = "an integer" if whole else "a number"
+    return f"{name} is {value!r}; it must be {number}, {words(name)}"
+
+
+def _bias_fault(biases: Mapping[int, float], vocab_size: int) -> str | None:
+    low, high = LOGIT_BIAS
+    for token, bias in biases.items():
+        if not _is_number(token, whole=True) or not 0 <= token < vocab_size:
+            return f"logit_bias names token {token!r}; the model's tokens are the integers 0 to {vocab_size - 1}"
+        if not _is_number(bias, whole=False) or not low <= bias <= high:
+            return f"logit_bias of token {token} is {bias!r}; it must be a number, {low:.0f} to {high:.0f}"
     return None
+
+
+def _is_number(value: Any, whole: bool) -> bool:
+    kind: Any = int if whole else (int, float)
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def sampling_defaults(metadata: Mapping[str, Any], dialect: str, expert_formats: Iterable[str] = ()) -> Sampling:

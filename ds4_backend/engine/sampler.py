@@ -2,7 +2,8 @@
 
 Order of the filters, as in `types.Sampling`: softmax at `temperature`, `top_k`, `min_p`, `top_p`, renormalise, draw.
 The mass that `top_p` counts is the softmax's over the whole vocabulary. A row of 129,280 logits is never sorted:
-`top_k` and `top_p` partition, `min_p` is a threshold. It knows no model, no tokenizer and no request.
+`top_k` and `top_p` partition, `min_p` is a threshold. Penalties and biases are added to the row before it comes here
+(engine/draw.py). It knows no model, no tokenizer and no request.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ds4_backend.engine.defaults import REFERENCE, fault
+from ds4_backend.engine.ranges import RANGES
 from ds4_backend.errors import EngineError, RequestError
 from ds4_backend.types import Sampling
 
 Logits = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 FIRST_GUESS = 256
 """Tokens that `top_p` looks at first; a nucleus is nearly always smaller."""
 
@@ -33,6 +36,8 @@ class Settings:
     top_k: int
     min_p: float
     seed: int
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
 
 
 def settle(sampling: Sampling, defaults: Sampling = REFERENCE) -> Settings:
@@ -47,7 +52,7 @@ def settle(sampling: Sampling, defaults: Sampling = REFERENCE) -> Settings:
         return next(v for s in (sampling, defaults, REFERENCE) if (v := getattr(s, name)) is not None)
 
     seed = sampling.seed if sampling.seed is not None else secrets.randbits(32)
-    return Settings(first("temperature"), first("top_p"), first("top_k"), first("min_p"), seed)
+    return Settings(seed=seed, **{name: first(name) for name in RANGES if name != "seed"})
 
 
 class Sampler:
@@ -60,19 +65,26 @@ class Sampler:
         self.settings = settle(sampling, defaults)
         self._random = np.random.default_rng(self.settings.seed)
 
-    def pick(self, logits: Logits) -> int:
-        """One token id from float32 [V]. Entries of -inf are never drawn.
+    def pick(self, logits: Logits, mask: Mask | None = None) -> int:
+        """One token id from float32 [V]. Entries of -inf are never drawn, nor are those where `mask`, bool [V], is
+        false; every filter counts only what is left.
 
         Raises EngineError when the row holds a NaN, or nothing that can be drawn.
         """
-        best = int(np.argmax(logits))
-        if not math.isfinite(logits[best]):
+        allowed = None if mask is None else np.flatnonzero(mask)
+        rows = logits if allowed is None else logits[allowed]
+        if not len(rows):
+            raise EngineError("the constraint allows no token at all at this place")
+        best = int(np.argmax(rows))
+        if not math.isfinite(rows[best]):
             raise EngineError(
-                f"the model's logits hold no usable maximum ({logits[best]} at token {best}); "
-                "the file may be damaged: run `ds4-backend inspect` on it"
+                f"the model's logits hold no usable maximum ({rows[best]} at token "
+                f"{best if allowed is None else allowed[best]}); the file may be damaged: run `ds4-backend inspect` on it"
             )
-        if self.settings.temperature == 0:
-            return best
+        place = best if self.settings.temperature == 0 else self._drawn(rows)
+        return place if allowed is None else int(allowed[place])
+
+    def _drawn(self, logits: Logits) -> int:
         ids, weights = candidates(logits, self.settings)
         mass = np.cumsum(weights)
         # A rounded product may reach the last sum itself; the last candidate owns it.

@@ -189,3 +189,23 @@ def test_a_full_vocabulary_is_not_sorted(wish: dict[str, float], monkeypatch: py
     Sampler(Sampling(temperature=1.0, seed=0, **wish)).pick(logits)  # type: ignore[arg-type]
     assert lengths
     assert max(lengths) < 20_000
+
+
+def test_a_mask_leaves_only_what_it_allows() -> None:
+    logits = np.array([5, 4, 3, 2], np.float32)
+    mask = np.array([False, True, False, True])
+    assert Sampler(Sampling(temperature=0)).pick(logits, mask) == 1
+    sampler = Sampler(Sampling(temperature=2, seed=1))
+    assert {sampler.pick(logits, mask) for _ in range(100)} == {1, 3}
+    nucleus = Sampler(Sampling(temperature=1, top_p=0.5, seed=1))  # of what is allowed: token 1 has 88 % of it
+    assert {nucleus.pick(logits, mask) for _ in range(100)} == {1}
+
+
+def test_a_mask_that_allows_nothing_is_reported() -> None:
+    with pytest.raises(EngineError, match="no token at all"):
+        Sampler(Sampling()).pick(np.zeros(4, np.float32), np.zeros(4, np.bool_))
+
+
+def test_what_is_wrong_under_a_mask_is_named_by_its_token() -> None:
+    with pytest.raises(EngineError, match="token 3"):
+        Sampler(Sampling()).pick(np.full(4, -np.inf, np.float32), np.array([False, False, False, True]))
