@@ -77,9 +77,10 @@ class Sampler:
             raise EngineError("the constraint allows no token at all at this place")
         best = int(np.argmax(rows))
         if not math.isfinite(rows[best]):
+            token = best if allowed is None else allowed[best]
             raise EngineError(
-                f"the model's logits hold no usable maximum ({rows[best]} at token "
-                f"{best if allowed is None else allowed[best]}); the file may be damaged: run `ds4-backend inspect` on it"
+                f"the model's logits hold no usable maximum ({rows[best]} at token {token}); "
+                "the file may be damaged: run `ds4-backend inspect` on it"
             )
         place = best if self.settings.temperature == 0 else self._drawn(rows)
         return place if allowed is None else int(allowed[place])
