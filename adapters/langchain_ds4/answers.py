@@ -17,7 +17,6 @@ from ds4_backend.types import (
     Alternative,
     End,
     Event,
-    Failed,
     ReasoningDelta,
     TextDelta,
     TokenLogprob,
@@ -40,7 +39,7 @@ class Answer:
         self._arguments: dict[int, str] = {}
 
     def take(self, event: Event) -> Iterator[ChatGenerationChunk]:
-        """What LangChain is to see of `event`. Raises the error of a `Failed`."""
+        """What LangChain is to see of `event`."""
         match event:
             case TextDelta(text, logprobs):
                 listed = {"logprobs": {"content": list(map(_logprob, logprobs))}} if logprobs else {}
@@ -56,8 +55,6 @@ class Answer:
             case End():
                 yield from self._spoilt()
                 yield self._last(event)
-            case Failed(error):
-                raise error
 
     def _spoilt(self) -> Iterator[ChatGenerationChunk]:
         """A call that max_tokens cut short must not be run, and LangChain mends cut JSON: a bracket too many makes it

@@ -30,7 +30,7 @@ from ds4_backend.connect import connect
 from ds4_backend.engine.bridge import in_thread
 from ds4_backend.engine.engine import Engine
 from ds4_backend.errors import Busy, RequestError
-from ds4_backend.types import Event, Message, Request
+from ds4_backend.types import Event, Failed, Message, Request
 from langchain_ds4.answers import Answer
 from langchain_ds4.errors import TookTooLong, told_to_langchain
 from langchain_ds4.messages import to_messages
@@ -129,12 +129,17 @@ class ChatDS4(Options, BaseChatModel):
         return connect(model or self.model, address=self.address, token=token)
 
     def _events(self, model: str, request: Request) -> Generator[Event, None, None]:
-        """The events of one answer; asks again while too many requests wait. Closing it cancels the work."""
+        """The events of one answer; asks again while too many requests wait. Closing it cancels the work.
+
+        Raises the error of a `Failed`, and TookTooLong.
+        """
         began, engine = time.monotonic(), self._engine(model)
         for pause in (*(2**n for n in range(self.max_retries)), None):  # seconds; None after the last try
             try:
                 with closing(engine.chat(request)) as events:
                     for event in events:
+                        if isinstance(event, Failed):
+                            raise event.error
                         self._check_time(began)
                         yield event
                 return
