@@ -5,6 +5,7 @@ Front ends know this class and `ds4_backend.types`, nothing else.
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Generator, Mapping
 from types import TracebackType
@@ -38,9 +39,17 @@ class Engine(ABC):
     def count_tokens(self, request: Request) -> int:
         """Tokens of the prompt that `request` becomes, the opening of the answer included."""
 
+    async def acount_tokens(self, request: Request) -> int:
+        """`count_tokens` for an event loop."""
+        return await asyncio.to_thread(self.count_tokens, request)
+
     @abstractmethod
     def status(self) -> Mapping[str, Any]:
         """What runs here, for people to read: at least `model`."""
+
+    async def astatus(self) -> Mapping[str, Any]:
+        """`status` for an event loop."""
+        return await asyncio.to_thread(self.status)
 
     @abstractmethod
     def close(self) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ds4_backend.model import Sequence
 
-KEPT = 8
-"""Sequences kept: two for each turn of a conversation (before and after the answer), four turns."""
+KEPT = 16
+"""Sequences kept: two for each turn of a conversation (before and after the answer); the last turns of eight."""
 
 
 @dataclass(frozen=True, slots=True)

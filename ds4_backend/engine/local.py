@@ -60,7 +60,7 @@ class LocalEngine(Engine):
         room: Room | None = None,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
-        self._model, self._tokenizer, self._dialect = model, tokenizer, dialect
+        self.model, self.tokenizer, self._dialect = model, tokenizer, dialect
         self._name, self._defaults, self._on_close = name, defaults, on_close
         self.context = min(context or model.geometry.context_length, model.geometry.context_length)
         turns = StoredTurns(disk.store, disk.fingerprint, tokenizer) if disk else Turns()
@@ -96,6 +96,11 @@ class LocalEngine(Engine):
         self._counters.count(event)
         yield event
 
+    @property
+    def prefill_tokens(self) -> int:
+        """Prompt tokens that are read at once while nobody else waits."""
+        return self.model.prefill_tokens
+
     def count_tokens(self, request: Request) -> int:
         """See `Engine.count_tokens`."""
         return len(self._encode(render(request, self._dialect), request).ids)
@@ -103,7 +108,7 @@ class LocalEngine(Engine):
     def status(self) -> Mapping[str, Any]:
         """Model, dialect, context in tokens; answers in progress and requests that wait; lengths of the kept
         sequences; tokens per second; bytes of state in memory; what was counted since the start."""
-        pace, state = self._scheduler.pace, getattr(self._model, "state", None)
+        pace, state = self._scheduler.pace, getattr(self.model, "state", None)
         return {
             "model": self._name,
             "dialect": self._dialect,
@@ -166,7 +171,7 @@ class LocalEngine(Engine):
         job = self._job(request)
         if self._room:
             self._room.check(len(job.prompt.ids), request.max_tokens)
-        return Generation(self._model, job, self._shelf, self._scheduler.pace)
+        return Generation(self.model, job, self._shelf, self._scheduler.pace)
 
     def _submitted(self, generation: Generation, request: Request) -> Ticket:
         ticket = Ticket(generation.steps, generation.now, request.priority)
@@ -174,7 +179,7 @@ class LocalEngine(Engine):
         return ticket
 
     def _encode(self, rendered: Rendered, request: Request) -> Encoded:
-        return encode_with_replay(rendered, request.messages, self._tokenizer, self._shelf.turns.find)
+        return encode_with_replay(rendered, request.messages, self.tokenizer, self._shelf.turns.find)
 
     def _job(self, request: Request) -> Job:
         if request.max_tokens is not None and request.max_tokens < 0:
@@ -182,15 +187,15 @@ class LocalEngine(Engine):
         rendered = render(request, self._dialect)
         prompt = self._encode(rendered, request)
         budget, cause = self._budget(len(prompt.ids), request.max_tokens)
-        drawer = drawer_for(request, rendered.thinking, self._tokenizer, self._defaults, budget=budget)
+        drawer = drawer_for(request, rendered.thinking, self.tokenizer, self._defaults, budget=budget)
         limits = drawer.thinking
         return Job(
             prompt=prompt,
-            parser=Parser(self._tokenizer, rendered.thinking, request.stop),
+            parser=Parser(self.tokenizer, rendered.thinking, request.stop),
             drawer=drawer,
             budget=budget,
             budget_cause=cause,
-            tokenizer=self._tokenizer,
+            tokenizer=self.tokenizer,
             private=request.private,
             metadata={
                 "model": self._name,

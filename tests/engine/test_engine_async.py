@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 import time
 
 import pytest
 from engine_fakes import ask, engine_that_writes
 
+from ds4_backend.engine.engine import Engine
+from ds4_backend.engine.local import LocalEngine
+from ds4_backend.engine.scripted import ScriptedEngine
 from ds4_backend.errors import RequestError
 from ds4_backend.types import End, Event, Progress, TextDelta
 
@@ -113,3 +117,15 @@ def test_a_request_that_waits_its_turn_can_be_cancelled() -> None:
     assert [type(event) for event in first][-1] is End
     wait_until(lambda: not engine.status()["busy"])
     assert engine.status()["answered"] == 1
+
+
+ENGINES = [Engine, LocalEngine, ScriptedEngine]
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.__name__)
+def test_every_async_method_has_a_twin_with_the_same_parameters(engine: type) -> None:
+    twins = {name: name[1:] for name in dir(engine) if name.startswith("a") and hasattr(engine, name[1:])}
+    assert set(twins) == {"achat", "acount_tokens", "astatus"}
+    for pair in twins.items():
+        ours, theirs = (inspect.signature(getattr(engine, name)) for name in pair)
+        assert ours.parameters == theirs.parameters
