@@ -147,6 +147,11 @@ class StreamDecoder:
         """The text that is certain after `id`; empty while a character is incomplete."""
         return self._decoder.decode(self._tokenizer.token_bytes(id))
 
+    @property
+    def inside_character(self) -> bool:
+        """Whether the ids so far end inside a character."""
+        return bool(self._decoder.getstate()[0])
+
     def flush(self) -> str:
         """What was held back: empty, or U+FFFD for a character that never became whole."""
         return self._decoder.decode(b"", final=True)

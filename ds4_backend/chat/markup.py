@@ -6,13 +6,85 @@ markup that the model sampled and the same characters inside an argument stay ap
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ds4_backend.tokenizer import DSML
 
 MARK = "\ud800"
-BLOCK_OPEN = f"<{MARK}tool_calls>"
-PARAMETER_CLOSE = f"</{MARK}parameter>"
+BLOCK, INVOKE, PARAMETER = "tool_calls", "invoke", "parameter"
+BLOCK_OPEN = f"<{MARK}{BLOCK}>"
+BLOCK_CLOSE = f"</{MARK}{BLOCK}>"
+CLOSERS = tuple(f"</{MARK}{name}>" for name in (PARAMETER, INVOKE, BLOCK))
+
+_BARS = ("", "｜", "|", "｜｜", "||")
+MISSPELT = (
+    "",  # a plain <tool_calls>
+    *sorted({"".join(parts) for parts in itertools.product(_BARS, ("DSML", MARK), _BARS)} - {DSML, MARK}),
+)
+"""What models have written in the place of MARK. DSML itself, in ordinary characters, is not among them: that is how
+a quotation looks, for text that came from outside never holds the special token."""
+
+_CURLY = "“”„‟″"
+_VALUE = rf'"[^"]*"|[{_CURLY}][^"{_CURLY}]*["{_CURLY}]'
+_ATTRIBUTES = rf"(?:\s(?:[\s\w=]|{_VALUE})*)?"
+_TAG = re.compile(rf"\s*<(/?){MARK}(\w+)({_ATTRIBUTES})>")
+_BEGUN = re.compile(rf'\s*(?:<(?:/?(?:{MARK}(?:\w*|\w+{_ATTRIBUTES}(?:"[^"]*|[{_CURLY}][^"{_CURLY}]*)?))?)?)?')
+_ATTRIBUTE = re.compile(rf"(\w+)\s*=\s*({_VALUE})")
+_ANY_CLOSER = re.compile(rf"</[｜|]{{0,2}}(?:DSML|{MARK})?[｜|]{{0,2}}(?:{PARAMETER}|{INVOKE}|{BLOCK})>")
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One whole tag. `end` is the position after it; `typographic` says that a value stood in typographic quotes."""
+
+    name: str
+    closing: bool
+    attributes: Mapping[str, str]
+    end: int
+    typographic: bool = False
+
+    def opens(self, name: str) -> bool:
+        """Whether it is an opening tag of that name."""
+        return self.name == name and not self.closing
+
+    def closes(self, name: str) -> bool:
+        """Whether it is a closing tag of that name."""
+        return self.name == name and self.closing
+
+
+def read_tag(text: str, start: int = 0) -> Tag | None:
+    """The tag at `start`, after any white space; None where there is none, or not yet all of it."""
+    if (found := _TAG.match(text, start)) is None:
+        return None
+    values = _ATTRIBUTE.findall(found[3])
+    attributes = {name: literal(value[1:-1]) for name, value in values}
+    return Tag(found[2], found[1] == "/", attributes, found.end(), any(value[0] != '"' for _, value in values))
+
+
+def tag_begun(text: str) -> bool:
+    """Whether `text` could become a tag with more characters."""
+    return _BEGUN.fullmatch(text) is not None
+
+
+def opener(prefix: str) -> str:
+    """A block's opening tag as one spells it who writes `prefix` for MARK."""
+    return f"<{prefix}{BLOCK}>"
+
+
+def respelt(text: str, prefix: str) -> str:
+    """`text` with MARK in every tag that has `prefix` in its place."""
+    if prefix == MARK:
+        return text
+    tag = rf"<(/?){re.escape(prefix)}({BLOCK}|{INVOKE}|{PARAMETER})\b"
+    return re.sub(tag, rf"<\1{MARK}\2", text)
+
+
+def looks_closed(text: str) -> bool:
+    """Whether `text`, the value of a parameter that was never closed, holds some spelling of a closing tag."""
+    return _ANY_CLOSER.search(text) is not None
 
 
 def literal(text: str) -> str:
@@ -26,27 +98,3 @@ def overlap(text: str, goal: str) -> int:
         if text.endswith(goal[:length]):
             return length
     return 0
-
-
-class Tag:
-    """A tag with quoted attribute values (`*` in its spelling), after any white space."""
-
-    def __init__(self, spelling: str) -> None:
-        # Each character that may still be missing opens a group that closes, as optional, at the very end.
-        atoms = ['[^"]*' if char == "*" else re.escape(char) for char in spelling]
-        self._whole = re.compile(r"\s*" + "".join(f"({atom})" if "*" in atom else atom for atom in atoms))
-        self._begun = re.compile(r"\s*" + "".join(f"(?:{atom}" for atom in atoms) + ")?" * len(atoms))
-
-    def match(self, text: str) -> re.Match[str] | None:
-        """The whole tag at the start of `text`, attribute values as groups."""
-        return self._whole.match(text)
-
-    def begun(self, text: str) -> bool:
-        """Whether `text` could become this tag with more characters."""
-        return self._begun.fullmatch(text) is not None
-
-
-INVOKE = Tag(f'<{MARK}invoke name="*">')
-INVOKE_CLOSE = Tag(f"</{MARK}invoke>")
-PARAMETER = Tag(f'<{MARK}parameter name="*" string="*">')
-BLOCK_CLOSE = Tag(f"</{MARK}tool_calls>")

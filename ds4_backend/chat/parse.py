@@ -1,22 +1,27 @@
 """The model's token ids as events: thinking, visible text, calls.
 
-Works on ids first: `</think>` and `｜DSML｜` count only as the special tokens, never as the same characters. Plain and
-clean output is read here; markup that is not well formed comes back as text, so nothing the model wrote is lost.
+Works on ids first: `</think>` and `｜DSML｜` count only as the special tokens, never as the same characters. What is
+not well formed is repaired where that is safe, else it comes back as text (docs/chat.md); `warnings` says which.
 Knows nothing of sampling or state.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Literal
 
 from ds4_backend.chat.calls import CallBlock
-from ds4_backend.chat.markup import BLOCK_OPEN, MARK, literal, overlap
+from ds4_backend.chat.candidate import Candidate, in_thinking
+from ds4_backend.chat.held import Held
+from ds4_backend.chat.markup import BLOCK_OPEN, MARK, MISSPELT, literal, opener, overlap
+from ds4_backend.chat.signatures import INVALID_ARGUMENTS, UNKNOWN_TOOL, Signatures
 from ds4_backend.errors import RequestError
 from ds4_backend.tokenizer import DSML, THINK, THINK_END, Tokenizer
-from ds4_backend.types import Event, ReasoningDelta, TextDelta, ToolCall
+from ds4_backend.types import Event, ReasoningDelta, TextDelta, TokenLogprob, Tool, ToolCall
+
+PARSE_ERROR, WRAPPER, THINKING = "tool_parse_error", "recovered_wrapper", "recovered_thinking"
 
 
 def new_call_id() -> str:
@@ -35,11 +40,14 @@ class Parser:
     """Reads one assistant turn, token by token.
 
     `thinking` says whether the prompt ended inside `<think>` (`Rendered.thinking`). `stop` strings are looked for in
-    visible text only; the text is cut before the one that ends first. Held back until it is certain: an incomplete
-    character, white space and `<` that may open a call block, the beginning of a stop string.
+    visible text only; the text is cut before the one that ends first. `tools` are those that may be called: with none,
+    markup is text; None means that they are not known, so any well-formed call is taken. Held back until it is
+    certain: an incomplete character, white space and `<` that may open a call block, the beginning of a stop string,
+    what may be a quotation of a call.
 
     The caller pushes every sampled id, the end-of-sentence one too, until `done`, and calls `finish` if it stops
-    earlier. The merged events do not depend on how the text was cut into tokens.
+    earlier: a turn that the model ended is read differently from one that was cut short. The merged events do not
+    depend on how the text was cut into tokens.
     """
 
     def __init__(
@@ -47,6 +55,7 @@ class Parser:
         tokenizer: Tokenizer,
         thinking: bool,
         stop: Sequence[str] = (),
+        tools: Sequence[Tool] | None = None,
         new_id: Callable[[], str] = new_call_id,
     ) -> None:
         """Raises RequestError for an empty stop string."""
@@ -54,19 +63,24 @@ class Parser:
             raise RequestError("a stop string is empty: leave it out")
         self.reasoning_tokens = 0  # up to and including </think>
         self.stop_string: str | None = None  # the one that ended the turn
-        self.malformed = False  # a call block could not be read to its end
         self._texts: dict[type[Event], list[str]] = {ReasoningDelta: [], TextDelta: []}
         self._calls: list[ToolCall] = []
         self._calls_started = 0
+        self._invalid: list[int] = []
+        self._warnings: dict[str, None] = {}
         self._state = _State.THINK if thinking else _State.TEXT
         self._stop = tuple(stop)
+        self._signatures = Signatures(tools)
         self._new_id = new_id
         self._stream = tokenizer.stream()
         self._eos = tokenizer.eos
         self._think, self._think_end = tokenizer.token_id(THINK), tokenizer.token_id(THINK_END)
         self._dsml = tokenizer.token_id(DSML)
-        self._held = ""  # TEXT: not yet certain
-        self._block = CallBlock("", 0, new_id)  # CALLS: the block being read
+        self._held = Held()  # not yet sent
+        self._searched = 0  # no block opens before here in the held text
+        self._candidate: Candidate | None = None
+        self._tokens_before = 0  # THINK: pushed before the DSML token that may open a block
+        self._block = self._new_block()  # CALLS: the block being read
 
     @property
     def done(self) -> bool:
@@ -93,127 +107,246 @@ class Parser:
         """What the text says about its end; whether it was cut short, only the caller knows."""
         return "tool_calls" if self._calls and self.stop_string is None else "stop"
 
-    def push(self, id: int) -> list[Event]:
-        """The events that are certain after token `id`."""
-        return self._noted([] if self.done else self._push(id))
+    @property
+    def withheld(self) -> bool:
+        """Whether something was read that is in no event yet."""
+        return bool(self._block.unread if self._state is _State.CALLS else self._held.text) and not self.done
 
-    def finish(self) -> list[Event]:
-        """The events that were held back; the turn is done. An incomplete last character is dropped."""
-        return self._noted(self._finish())
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was repaired or could not be read, in short words (docs/chat.md); each once, in order."""
+        return tuple(self._warnings)
 
-    def _noted(self, events: list[Event]) -> list[Event]:
-        for event in events:
-            if isinstance(event, ReasoningDelta | TextDelta):
-                self._texts[type(event)].append(event.text)
-        return events
+    @property
+    def invalid_calls(self) -> tuple[int, ...]:
+        """Indexes of the calls that fit no declared tool, or were begun and never completed."""
+        return tuple(self._invalid)
 
-    def _push(self, id: int) -> list[Event]:
+    @property
+    def malformed(self) -> bool:
+        """Whether any call markup was not well formed."""
+        return not self._warnings.keys() <= {UNKNOWN_TOOL, INVALID_ARGUMENTS}
+
+    def push(self, id: int, logprob: TokenLogprob | None = None) -> list[Event]:
+        """The events that are certain after token `id`. `logprob` goes out with the visible text that it ends in."""
+        if self.done:
+            return []
         if id == self._eos:
-            return self._finish()
+            return self._finish(ended=True)
         if self._state is _State.THINK:
             return self._push_thinking(id)
-        return self._read(self._piece(id))
+        self._held.add(piece := self._piece(id), logprob, self._stream.inside_character)
+        return self._feed_block(piece) if self._state is _State.CALLS else self._read_text()
 
-    def _finish(self) -> list[Event]:
+    def finish(self) -> list[Event]:
+        """The turn was cut short: the events that were held back. An incomplete last character is dropped."""
+        return self._finish(ended=False)
+
+    def _finish(self, ended: bool) -> list[Event]:
         events: list[Event] = []
         if self._state is _State.CALLS:
-            events += self._block.finish()
+            events += self._block.finish(ended)
             events += self._leave_block()
+        if self._state is _State.THINK:
+            events += self._read_thinking(last=True)
         if self._state is _State.TEXT:
-            events += self._read_text("", last=True)
+            events += self._read_text(last=True, ended=ended)
         self._state = _State.DONE
         return events
-
-    def _push_thinking(self, id: int) -> list[Event]:
-        self.reasoning_tokens += 1
-        if id == self._think and self.reasoning_tokens == 1:
-            return []  # the prompt has opened the thinking already
-        if id == self._think_end:
-            self._state = _State.TEXT
-            text = self._stream.flush()
-        else:
-            text = self._stream.push(id)
-        return [ReasoningDelta(text)] if text else []
 
     def _piece(self, id: int) -> str:
         return self._stream.flush() + MARK if id == self._dsml else self._stream.push(id)
 
-    def _read(self, piece: str) -> list[Event]:
-        if self._state is _State.TEXT:
-            return self._read_text(piece)
-        events = self._block.feed(piece)
-        if self._block.done or self._block.broken:
-            events += self._leave_block()
+    # Thinking
+
+    def _push_thinking(self, id: int) -> list[Event]:
+        if id == self._dsml and not self._candidate:
+            self._tokens_before = self.reasoning_tokens
+        self.reasoning_tokens += 1
+        if id == self._think and self.reasoning_tokens == 1:
+            return []  # the prompt has opened the thinking already
+        if id != self._think_end:
+            self._held.add(self._piece(id))
+            return self._read_thinking()
+        self._held.add(self._stream.flush())
+        self._candidate = None  # the thinking was closed: what stands in it is a quotation
+        events = self._reason(len(self._held.text))
+        self._state, self._searched = _State.TEXT, 0
         return events
 
-    def _leave_block(self) -> list[Event]:
-        """Take over a block's calls; what it could not read goes on as visible text."""
-        self._calls += self._block.calls
-        self._calls_started += self._block.started
-        if self._block.done:
-            self._state = _State.DONE
-            return []
-        self.malformed = True
-        self._state = _State.TEXT
-        return self._read_text(self._block.rest)
+    def _read_thinking(self, last: bool = False) -> list[Event]:
+        """Send what can be no block, unless the turn is over and ends with one."""
+        while self._signatures.any and (candidate := self._candidate or self._block_in_thinking()):
+            self._candidate = candidate
+            body = self._held.text[candidate.body :]
+            if not last and not candidate.is_quotation(body):
+                return self._reason(candidate.start)
+            if last and (reading := candidate.read(body, True, 0, self._new_id)):
+                self.reasoning_tokens = self._tokens_before
+                events = self._reason(candidate.start)
+                self._take_block(reading.block, THINKING)
+                return events + reading.events
+            self._candidate, self._searched = None, candidate.start + 1
+        begun = 0 if last or not self._signatures.any else overlap(self._held.text, BLOCK_OPEN)
+        return self._reason(len(self._held.text) - begun)
 
-    def _read_text(self, piece: str, last: bool = False) -> list[Event]:
-        self._held += piece
-        start = self._find_block()
-        if start is not None:
-            return self._enter_block(start)
-        if last:
-            self._held = literal(self._held)
-        return self._emit(len(self._held) if last else self._visible_end(), last)
+    def _block_in_thinking(self) -> Candidate | None:
+        start = self._held.text.find(BLOCK_OPEN, self._searched)
+        return None if start < 0 else in_thinking(start, self._signatures)
 
-    def _enter_block(self, start: int) -> list[Event]:
-        """A call block opens at `start`. The blank line before it belongs to the format, not to the text."""
-        text = self._held[:start]
-        end = start - 2 if text.endswith("\n\n") else len(text.rstrip())
-        after = self._held[start + len(BLOCK_OPEN) :]
-        opener = self._held[end : start + len(BLOCK_OPEN)]
-        self._held = self._held[:end]
-        events = self._emit(end, last=True)
-        if not self.done:
-            self._state = _State.CALLS
-            self._block = CallBlock(opener, self._calls_started, self._new_id)
-            events += self._read(after)
-        return events
+    def _reason(self, count: int) -> list[Event]:
+        return self._sent(ReasoningDelta(literal(self._take(count)[0])))
 
-    def _find_block(self) -> int | None:
-        """Where a block opens. A DSML token that cannot open one becomes its characters."""
-        searched = 0
-        while (mark := self._held.find(MARK, searched)) >= 0:
-            start = mark - 1
-            begun = self._held[start:] if mark and self._held[start] == "<" else MARK
-            if begun.startswith(BLOCK_OPEN):
-                return start
-            if BLOCK_OPEN.startswith(begun):
-                return None
-            self._held = self._held[:mark] + DSML + self._held[mark + 1 :]
-            searched = mark
+    # Visible text
+
+    def _read_text(self, last: bool = False, ended: bool = False) -> list[Event]:
+        """Send what can be no block; go into the block that opens, if one does."""
+        while candidate := self._candidate or self._find_opener(last):
+            if candidate.prefix == MARK:
+                return self._enter_block(candidate)
+            self._candidate = candidate
+            body = self._held.text[candidate.body :]
+            if not last and not candidate.is_quotation(body):
+                return self._emit(self._before_space(candidate.start))
+            if last and (reading := candidate.read(body, ended, self._calls_started, self._new_id)):
+                events = self._emit(self._before_block(candidate.start), last=True)
+                if not self.done:
+                    self._take_block(reading.block, WRAPPER)
+                    events += reading.events
+                return events
+            if ended and not candidate.is_quotation(body):
+                self._warn(PARSE_ERROR)
+            self._candidate, self._searched = None, candidate.start + 1
+        return self._emit(len(self._held.text) if last else self._before_space(self._searched), last)
+
+    def _find_opener(self, last: bool) -> Candidate | None:
+        """The block that opens first. A DSML token that opens none becomes its characters.
+
+        Up to `_searched` there is none then, and what follows may still become one.
+        """
+        held = self._held
+        while self._searched < len(held.text):
+            at = self._searched
+            if held.text[at] in ("<", MARK):
+                candidate, begun = self._opener_at(at)
+                if candidate or (begun and not last):
+                    return candidate
+                if held.text[at] == MARK:
+                    held.replace(at, DSML)
+                    self._searched += len(DSML) - 1
+            self._searched += 1
         return None
 
-    def _visible_end(self) -> int:
-        """Where the text ends that no call block can swallow: before white space, then before a begun tag."""
-        return len(self._held[: len(self._held) - overlap(self._held, BLOCK_OPEN)].rstrip())
+    def _opener_at(self, at: int) -> tuple[Candidate | None, bool]:
+        """The block that opens at `at`, and whether more text could still make one."""
+        text, begun = self._held.text, False
+        for prefix in self._prefixes(at):
+            tag = opener(prefix)
+            if text.startswith(tag, at) and (prefix == MARK or not self._in_fence(at)):
+                return Candidate(at, prefix, False, self._signatures), False
+            begun = begun or tag.startswith(text[at : at + len(tag)])
+        return None, begun
 
-    def _emit(self, end: int, last: bool) -> list[Event]:
+    def _prefixes(self, at: int) -> Iterable[str]:
+        """The spellings that count at this place: a misspelt one only at the start of a line, for declared tools."""
+        before = self._held.text[at - 1] if at else self._last_character()
+        if self._signatures.declared and before in ("", "\n"):
+            return (MARK, *MISSPELT)
+        return (MARK,) if self._signatures.any else ()
+
+    def _last_character(self) -> str:
+        sent = self._texts[TextDelta]
+        return sent[-1][-1] if sent else ""
+
+    def _in_fence(self, at: int) -> bool:
+        """Whether a code fence is open there."""
+        lines = (self.content + self._held.text[:at]).split("\n")
+        return sum(line.lstrip(" ").startswith(("```", "~~~")) for line in lines) % 2 == 1
+
+    def _before_space(self, end: int) -> int:
+        return len(self._held.text[:end].rstrip())
+
+    def _before_block(self, start: int) -> int:
+        """Where the text ends that stands before a block: the blank line between belongs to the format."""
+        return start - 2 if self._held.text[:start].endswith("\n\n") else self._before_space(start)
+
+    def _emit(self, end: int, last: bool = False) -> list[Event]:
         """Send the held text up to `end`, less what may be the beginning of a stop string, or is one."""
         if match := self._first_stop(end):
             start, self.stop_string = match
             self._state = _State.DONE
         else:
             start = end if last else min([end, *map(self._stop_start, self._stop)])
-        text, self._held = self._held[:start], self._held[start:]
-        return [TextDelta(text)] if text else []
+        return self._sent(TextDelta(*self._take(start))) if start else []
 
     def _first_stop(self, end: int) -> tuple[int, str] | None:
         """The stop string that ends first within the first `end` characters, the longest if several do."""
-        found = [(at + len(stop), at, stop) for stop in self._stop if (at := self._held.find(stop, 0, end)) >= 0]
+        text = self._held.text
+        found = [(at + len(stop), at, stop) for stop in self._stop if (at := text.find(stop, 0, end)) >= 0]
         return min(found)[1:] if found else None
 
     def _stop_start(self, stop: str) -> int:
         """Where `stop` is, or may be, in the held text."""
-        at = self._held.find(stop)
-        return at if at >= 0 else len(self._held) - overlap(self._held, stop)
+        at = self._held.text.find(stop)
+        return at if at >= 0 else len(self._held.text) - overlap(self._held.text, stop)
+
+    # Calls
+
+    def _new_block(self) -> CallBlock:
+        return CallBlock(self._signatures, self._calls_started, self._new_id)
+
+    def _enter_block(self, candidate: Candidate) -> list[Event]:
+        end = self._before_block(candidate.start)
+        after = self._held.text[candidate.body :]
+        self._searched = candidate.start + 1  # if it comes back as text, this opening tag is no more than that
+        events = self._emit(end, last=True)
+        if not self.done:
+            self._state = _State.CALLS
+            self._block = self._new_block()
+            events += self._feed_block(after)
+        return events
+
+    def _feed_block(self, piece: str) -> list[Event]:
+        events = self._block.feed(piece)
+        if self._block.done or self._block.broken:
+            events += self._leave_block()
+        return events
+
+    def _leave_block(self) -> list[Event]:
+        """Take over a block's calls; one without any goes on as visible text, as far as it was not sent."""
+        block = self._block
+        self._take_block(block)
+        if block.done:
+            return []
+        self._warn(PARSE_ERROR)
+        if block.started:
+            unread = len(block.unread) if block.unread.strip() else 0
+            self._take(len(self._held.text) - unread)
+        self._state = _State.TEXT
+        return self._read_text()
+
+    def _take_block(self, block: CallBlock, *warnings: str) -> None:
+        self._calls += block.calls
+        self._calls_started += block.started
+        self._invalid += block.invalid
+        for word in (*warnings, *block.warnings):
+            self._warn(word)
+        if block.done:
+            self._take(len(self._held.text))
+            self._state = _State.DONE
+
+    def _warn(self, word: str) -> None:
+        self._warnings[word] = None
+
+    def _take(self, count: int) -> tuple[str, tuple[TokenLogprob, ...]]:
+        """The first `count` held characters; places in the held text move along."""
+        self._searched = max(0, self._searched - count)
+        if self._candidate:
+            self._candidate = self._candidate.moved(-count)
+        return self._held.take(count)
+
+    def _sent(self, event: ReasoningDelta | TextDelta) -> list[Event]:
+        if not event.text:
+            return []
+        self._texts[type(event)].append(event.text)
+        return [event]

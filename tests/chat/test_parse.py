@@ -266,10 +266,11 @@ def test_markup_that_opens_no_call_comes_back_as_text(tokenizer: Tokenizer, text
     assert parser.calls == () and parser.finish_reason == "stop"
 
 
-def test_words_after_a_complete_call_come_back_and_the_call_stands(tokenizer: Tokenizer) -> None:
+def test_the_turn_ends_at_words_after_a_complete_call(tokenizer: Tokenizer) -> None:
     parser, events = read(tokenizer, f"{CALLS_OPEN}\n{call('f', string('x', 'y'))}\nand so on{EOS}")
-    assert parser.calls == (ToolCall("id0", "f", '{"x": "y"}'),) and parser.malformed
-    assert rejoined(events).strip() == "and so on" and parser.finish_reason == "tool_calls"
+    assert parser.calls == (ToolCall("id0", "f", '{"x": "y"}'),)
+    assert parser.warnings == ("cut_after_last_call",) and parser.malformed
+    assert rejoined(events) == "" and parser.finish_reason == "tool_calls"
 
 
 def test_a_second_block_after_a_broken_one_is_read(tokenizer: Tokenizer) -> None:
@@ -279,12 +280,12 @@ def test_a_second_block_after_a_broken_one_is_read(tokenizer: Tokenizer) -> None
 
 
 def test_calls_are_counted_on_after_a_broken_block(tokenizer: Tokenizer) -> None:
-    parser, events = read(tokenizer, f"{CALLS_OPEN}\n{call('f')}\noops\n\n{block(call('g'))}")
+    parser, events = read(tokenizer, f'{CALLS_OPEN}\n<{DSML}invoke name="f">\noops\n\n{block(call("g"))}')
     assert [event for event in events if isinstance(event, ToolCallStart)] == [
         ToolCallStart(0, "id0", "f"),
         ToolCallStart(1, "id1", "g"),
     ]
-    assert [call.name for call in parser.calls] == ["f", "g"]
+    assert parser.calls == (ToolCall("id1", "g", "{}"),) and parser.invalid_calls == (0,)
 
 
 def test_a_call_cut_off_in_a_string_keeps_what_was_written(tokenizer: Tokenizer) -> None:

@@ -412,14 +412,14 @@ def test_calls_that_the_client_left_are_not_replayed(tokenizer: Tokenizer) -> No
     assert list(prompt.ids[prompt.turns[0].start + 2 : prompt.turns[0].end]) == by_single_bytes(tokenizer, "tool")
 
 
-def test_a_stop_string_after_calls_leaves_the_turn_as_rendered(tokenizer: Tokenizer) -> None:
+def test_a_turn_cut_after_its_last_call_goes_on_from_its_state(tokenizer: Tokenizer) -> None:
     chat = Chat(tokenizer, thinking=False, tools=True)
     chat.say(ASK)
     broken = CALLS[: CALLS.index("</｜DSML｜invoke>")] + "</｜DSML｜invoke>\nhi, too! bad"
-    message, _ = chat.answer(canonical(tokenizer, "tool" + broken), stop=("!",))
-    assert (message.content, len(message.tool_calls)) == ("tool\nhi, too", 1)
+    message, state = chat.answer(canonical(tokenizer, "tool" + broken), stop=("!",))
+    assert (message.content, len(message.tool_calls)) == ("tool", 1)
     chat.say(message, ASK)
-    assert chat.prompt().ids == plain(tokenizer, chat.request)
+    assert list(chat.prompt().ids[: len(state) + 1]) == [*state, tokenizer.eos]
 
 
 def test_a_broken_character_before_a_stop_string_is_spelt_as_it_was_shown(tokenizer: Tokenizer) -> None:
@@ -549,7 +549,7 @@ def test_each_assistant_message_has_its_span_and_its_rule(
         else Message(role, "t", tool_call_id="a" if role == "tool" else None)  # type: ignore[arg-type]
         for n, role in enumerate([*roles, last])
     )
-    request = Request(messages, (TOOL,) * tools, thinking)
+    request = Request(messages, (TOOL,) * tools, thinking=thinking)
     rendered = render(request, "0731")
     assert [turn.message for turn in rendered.turns] == [n for n, m in enumerate(messages) if m.role == "assistant"]
     for turn in rendered.turns:
