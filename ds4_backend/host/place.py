@@ -38,6 +38,11 @@ class Place:
         return self.folder / "start.lock"
 
     @property
+    def pid(self) -> Path:
+        """The process id of the host that holds the lock, as text."""
+        return self.folder / "host.pid"
+
+    @property
     def log(self) -> Path:
         """What the host has to say."""
         return self.folder / "host.log"

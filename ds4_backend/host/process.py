@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 GRACE_SECONDS = 10.0
-"""How long a stop by signal waits for the answers in progress."""
+"""How long a stop waits for the answers in progress, unless it says so itself."""
 TAKEOVER_SECONDS = 120.0
 """How long a new host waits for one that is writing its caches before it ends."""
 TICK_SECONDS = 0.25
@@ -46,7 +46,8 @@ LOG_BYTES = 2 << 20
 @dataclass(frozen=True, slots=True)
 class Options:
     """How this host is run. `ends_idle`: it ends itself after `keep_alive` seconds without a model. `tcp` is the
-    address of a listener that is open to all who know `token`. `load` and `find` are there for tests."""
+    address of a listener that is open to all who know `token`. `model` is loaded at once, `report` called with its
+    (layers loaded, layers), and stays. `load` and `find` are there for tests."""
 
     keep_alive: float
     ends_idle: bool = True
@@ -56,6 +57,8 @@ class Options:
     trace_text: bool = False
     load: Load = load_running
     find: Callable[[str], str] = resolved
+    model: str | None = None
+    report: Callable[[int, int], None] = lambda done, total: None
 
 
 class _Server(uvicorn.Server):
@@ -75,6 +78,7 @@ def serve(settings: Settings, options: Options, ready: Callable[[], None] = lamb
     place.make()
     lock = _taken(place)
     try:
+        place.pid.write_text(str(os.getpid()), encoding="ascii")
         asyncio.run(_run(place, options, ready))
     finally:
         lock.release()
@@ -113,14 +117,19 @@ async def _run(place: Place, options: Options, ready: Callable[[], None]) -> Non
         while not all(server.started for server, _ in servers):
             await asyncio.sleep(0.01)
         ready()
-        await service.stopping.wait()
-        place.socket.unlink(missing_ok=True)  # the next caller starts a new host, which waits for this one's lock
-        await finished(service)
-        for server, _ in servers:
-            server.should_exit = True
-        await asyncio.gather(*running)
-        watching.cancel()
-        await residents.close()
+        try:
+            if options.model:
+                await residents.pin(options.find(options.model), options.report)
+            await service.stopping.wait()
+        finally:
+            service.stop(GRACE_SECONDS)
+            place.socket.unlink(missing_ok=True)  # the next caller starts a new host, which waits for this one's lock
+            await finished(service)
+            for server, _ in servers:
+                server.should_exit = True
+            await asyncio.gather(*running)
+            watching.cancel()
+            await residents.close()
     log.info("host %s ended", os.getpid())
 
 

@@ -27,11 +27,13 @@ Load = Callable[[str, Progress, MakeRoom], Engine]
 @dataclass(eq=False)
 class Resident:
     """One model here. `users` counts the requests that need it now; `keep` is the seconds it stays once they are gone,
-    negative for ever; `idle_since` is on the monotonic clock."""
+    negative for ever; a `pinned` one stays too, unless another model needs its room. `idle_since` is on the monotonic
+    clock."""
 
     model: str
     keep: float
     users: int = 0
+    pinned: bool = False
     done: int = 0
     total: int = 0
     nbytes: int = 0
@@ -52,7 +54,8 @@ class Resident:
 
     def expired(self, now: float) -> bool:
         """Whether nobody needs it any more."""
-        return not self.users and self.engine is not None and 0 <= self.keep <= now - self.idle_since
+        stays = self.users or self.pinned or self.engine is None
+        return not stays and 0 <= self.keep <= now - self.idle_since
 
 
 def load_running(model: str, progress: Progress, make_room: MakeRoom) -> Engine:
@@ -88,6 +91,20 @@ class Residents:
         resident.keep = self.keep_alive if keep_alive is None else keep_alive
         if resident.expired(resident.idle_since):
             self._later(self._drop([resident]))
+
+    async def pin(self, model: str, progress: Progress) -> None:
+        """Load `model`, if it is not here, and keep it. Raises what loading does."""
+        resident = self.enter(model)
+        try:
+            assert resident.loading is not None
+            while not resident.loading.done():
+                progress(resident.done, resident.total)
+                await asyncio.wait({resident.loading}, timeout=0.1)
+            await resident.loading
+            progress(resident.done, resident.total)
+            resident.pinned = True
+        finally:
+            self.leave(resident)
 
     async def sweep(self) -> None:
         """Unload what nobody has needed for long enough."""

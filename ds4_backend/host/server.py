@@ -50,12 +50,12 @@ def owner_app(service: Service, find: Find = resolved) -> Starlette:
         service.stop(grace)
         return JSONResponse({"requests": len(service.answering)})
 
-    routes = {"/models/unload": unload, "/stop": stop}
     return Starlette(
         routes=[
             Route("/hello", _guarded(hello), methods=["GET"]),
             Route("/status", _guarded(status), methods=["GET"]),
-            *(Route(path, _guarded(endpoint), methods=["POST"]) for path, endpoint in routes.items()),
+            Route("/models/unload", _guarded(unload), methods=["POST"]),
+            Route("/stop", _guarded(stop, any_protocol=True), methods=["POST"]),
             *_generation(service, find, _guarded),
         ]
     )
@@ -113,12 +113,15 @@ def _generation(service: Service, find: Find, guard: Callable[[Endpoint], Endpoi
     return [Route(path, guard(endpoint), methods=["POST"]) for path, endpoint in endpoints.items()]
 
 
-def _guarded(endpoint: Endpoint) -> Endpoint:
-    """`endpoint` for callers that speak this protocol; its errors are told as JSON."""
+def _guarded(endpoint: Endpoint, any_protocol: bool = False) -> Endpoint:
+    """`endpoint` for callers that speak this protocol; its errors are told as JSON.
+
+    `any_protocol` is for what must work between all versions, for ever: to stop.
+    """
 
     async def guarded(call: HttpRequest) -> Response:
         spoken = call.headers.get("ds4-protocol")
-        if spoken != str(PROTOCOL):
+        if spoken != str(PROTOCOL) and not any_protocol:
             return _refusal(HostError(mismatch(spoken, call.headers.get("ds4-version"), PROTOCOL, __version__)), 426)
         try:
             response = await endpoint(call)

@@ -135,11 +135,12 @@ async def _loaded(engine: Engine) -> Lines:
 async def _loading(resident: Resident) -> Lines:
     """A line whenever layers were loaded, and on a clock; nothing where the model is there."""
     assert resident.loading is not None
+    if resident.loading.done():
+        return
     while not resident.loading.done():
         yield line({TAG: "Loading", "done": resident.done, "total": resident.total})
         await asyncio.wait({resident.loading}, timeout=BEAT_SECONDS / 4)
-    if resident.total and not resident.loading.exception():
-        yield line({TAG: "Loading", "done": resident.total, "total": resident.total})
+    yield line({TAG: "Loading", "done": resident.done, "total": resident.total})
 
 
 def _ended(event: Event) -> str | None:
