@@ -17,13 +17,14 @@ export PYTHON
 # The fast tests first, whatever -j says.
 .NOTPARALLEL:
 
-.PHONY: help demo test test-fast test-slow lint bench docs clean
+.PHONY: help demo test test-fast test-slow lint bench docs soak clean
 
 help:
 	@echo 'make demo    answer a prompt with the embedded model: make demo PROMPT="What is 3 times 12?"'
 	@echo 'make test    all tests, the fast ones first (make test-fast: only those); ARGS="-k name" picks some'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make bench   speed of the embedded model on this machine'
+	@echo 'make soak    30 minutes of mixed requests with kills; ARGS="--minutes 1" for less'
 	@echo 'make docs    write the generated parts of docs/ again; CHECK=1 fails where they differ'
 
 # One stamp for each set of extras, each set a part of the next; a changed pyproject.toml installs again.
@@ -61,6 +62,9 @@ lint: .venv/.lint
 
 bench: .venv/.demo
 	$(PY) benchmarks/run.py $(ARGS)
+
+soak: .venv/.demo
+	OPENBLAS_NUM_THREADS=1 $(PY) tools/soak.py $(ARGS)
 
 docs: .venv/.demo
 	$(PY) tools/docs.py $(if $(CHECK),--check)
