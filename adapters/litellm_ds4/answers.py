@@ -48,6 +48,7 @@ class Chunks:
             "model": model,
         }
         self._role: str | None = "assistant"  # said once, by the first chunk
+        self._nothing: dict[str, Any] | None = {}  # an empty delta of the kind that is being streamed, if there is one
 
     def take(self, event: Event) -> Iterator[ModelResponseStream]:
         """The chunks for `event`; an empty one for `Progress`, so that a slow answer is seen to be alive.
@@ -56,27 +57,30 @@ class Chunks:
         then makes up numbers. Raises the error of a `Failed`.
         """
         match event:
-            case Progress():
-                yield self._chunk()
+            case Progress() if self._nothing is not None:
+                yield self._chunk(self._nothing)
             case ReasoningDelta(text):
+                self._nothing = None  # on /v1/messages it would end the thinking block and begin an empty text
                 yield self._chunk({"reasoning_content": text})
             case TextDelta(text, logprobs):
+                self._nothing = {"content": ""}
                 yield self._chunk({"content": text}, logprobs=_logprobs(logprobs))
             case ToolCallStart(index, id, name):
+                self._nothing = _arguments(index, "")
                 yield self._chunk({"tool_calls": [_call(id, name, "") | {"index": index}]})
             case ToolCallDelta(index, text):
-                yield self._chunk({"tool_calls": [{"index": index, "function": {"arguments": text}}]})
+                yield self._chunk(_arguments(index, text))
             case End():
-                chunk = self._chunk({"content": "", "provider_specific_fields": _report(event)})
+                chunk = self._chunk((self._nothing or {"content": ""}) | {"provider_specific_fields": _report(event)})
                 chunk.usage = _usage(event.usage)
                 yield chunk
-                yield self._chunk(finish_reason=_finish(event))
+                yield self._chunk({}, finish_reason=_finish(event))
             case Failed(error):
                 raise error
 
-    def _chunk(self, delta: dict[str, Any] | None = None, **choice: Any) -> ModelResponseStream:
+    def _chunk(self, delta: dict[str, Any], **choice: Any) -> ModelResponseStream:
         role, self._role = self._role, None
-        choices = [StreamingChoices(index=0, delta=Delta(role=role, **(delta or {})), **choice)]
+        choices = [StreamingChoices(index=0, delta=Delta(role=role, **delta), **choice)]
         return ModelResponseStream(choices=choices, **self._fixed)
 
 
@@ -131,6 +135,10 @@ class Whole:
 
 def _call(id: str, name: str, arguments: str) -> dict[str, Any]:
     return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _arguments(index: int, text: str) -> dict[str, Any]:
+    return {"tool_calls": [{"index": index, "function": {"arguments": text}}]}
 
 
 def _is_json(text: str) -> bool:

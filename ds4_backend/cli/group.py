@@ -23,7 +23,12 @@ COMMANDS = {
     "imatrix": "ds4_backend.cli.imatrix",
     "inspect": "ds4_backend.cli.inspect",
     "models": "ds4_backend.cli.models",
+    "proxy": "ds4_backend.cli.proxy",
+    "serve": "ds4_backend.cli.serve",
+    "status": "ds4_backend.cli.status",
+    "stop": "ds4_backend.cli.stop",
     "verify": "ds4_backend.cli.verify",
+    "warm": "ds4_backend.cli.warm",
 }
 
 
