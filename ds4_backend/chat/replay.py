@@ -169,8 +169,10 @@ def _replayed(
     if message.prefix and not (is_open == rendered.thinking and can_go_on(record, tokenizer)):
         return None
     if not turn.keeps_thinking:
+        if is_open and record.calls:
+            return None  # they were made inside the thinking, which is not shown here
         return (assistant, think_end, *split(record.ids, record.thinking, tokenizer)[1])
     if message.reasoning and message.reasoning != record.reasoning:
         return None
-    end = (think_end,) if is_open and not message.prefix else ()
+    end = (think_end,) if is_open and not message.prefix and not record.calls else ()
     return (assistant, think if record.thinking else think_end, *record.ids, *end)

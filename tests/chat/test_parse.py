@@ -14,11 +14,14 @@ from ds4_backend.chat.parse import new_call_id
 from ds4_backend.errors import RequestError
 from ds4_backend.tokenizer import ASSISTANT, DSML, EOS, REQUIRED, THINK_END, Tokenizer
 from ds4_backend.types import (
+    Alternative,
     Event,
     Message,
     ReasoningDelta,
     Request,
     TextDelta,
+    TokenLogprob,
+    Tool,
     ToolCall,
     ToolCallDelta,
     ToolCallStart,
@@ -341,6 +344,84 @@ def test_an_empty_stop_string_is_refused(tokenizer: Tokenizer) -> None:
         Parser(tokenizer, thinking=False, stop=[""])
 
 
+def test_a_stop_string_in_a_quotation_cuts_it(tokenizer: Tokenizer) -> None:
+    quoted = block(call("f", string("x", "STOP"))).replace(DSML, "")
+    parser, events = read(tokenizer, f"a\n{quoted} b", tools=DECLARED, stop=["STOP"])
+    assert rejoined(events) == f"a\n{quoted}".partition("STOP")[0] and parser.stop_string == "STOP"
+
+
+# Log-probabilities, and what is withheld
+
+
+def scored(parser: Parser, ids: list[int]) -> list[Event]:
+    """The events of a parse in which token `n` has the log-probability -n."""
+    return [
+        event for n, id in enumerate(ids) for event in parser.push(id, TokenLogprob(Alternative(id, b"", float(-n))))
+    ]
+
+
+def scores(events: list[Event]) -> list[tuple[str, list[int]]]:
+    return [(e.text, [int(-p.token.logprob) for p in e.logprobs]) for e in events if isinstance(e, TextDelta)]
+
+
+def test_text_carries_the_log_probabilities_of_the_tokens_that_end_in_it(tokenizer: Tokenizer) -> None:
+    ids = [tokenizer.token_id(text) for text in ("a", "\n", "<", "b")]
+    assert scores(scored(Parser(tokenizer, thinking=False), ids)) == [("a", [0]), ("\n<b", [1, 2, 3])]
+
+
+def test_a_split_character_carries_all_its_tokens(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("é🙂!")
+    events = scored(Parser(tokenizer, thinking=False), ids)
+    assert "".join(text for text, _ in scores(events)) == "é🙂!"
+    for text, numbers in scores(events):
+        assert tokenizer.decode([ids[n] for n in numbers]) == text
+
+
+def test_thinking_and_calls_carry_none(tokenizer: Tokenizer) -> None:
+    text = f"so{THINK_END}go\n\n{block(call('f', string('x', 'y')))}"
+    ids = tokenizer.encode(text, control=True)
+    events = scored(Parser(tokenizer, thinking=True), ids)
+    start = ids.index(tokenizer.token_id(THINK_END))
+    assert scores(merged(events)) == [("go", [])]  # merging drops them
+    assert [n for _, numbers in scores(events) for n in numbers] == [start + 1, start + 2]
+
+
+def test_text_that_might_have_been_a_call_carries_its_own(tokenizer: Tokenizer) -> None:
+    text = f"a {DSML} b\n\n{CALLS_OPEN}\noops"
+    ids = tokenizer.encode(text, control=True)
+    parser = Parser(tokenizer, thinking=False, tools=DECLARED)
+    events = scored(parser, [*ids, tokenizer.eos])
+    assert rejoined(events) == text
+    assert [n for _, numbers in scores(events) for n in numbers] == list(range(len(ids)))
+
+
+def test_a_token_behind_a_stop_string_is_not_reported(tokenizer: Tokenizer) -> None:
+    events = scored(Parser(tokenizer, thinking=False, stop=["xy"]), tokenizer.encode("abxy"))
+    assert [n for _, numbers in scores(events) for n in numbers] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "withheld"),
+    [
+        ("", False),
+        ("a", False),
+        ("a\n", True),
+        ("a<", True),
+        ("a\n<tool_calls>\n<invoke name=\"f\">\nwait", True),
+        (f'{CALLS_OPEN}\n<{DSML}invoke name="f">\n<{DSML}parameter name="x" string="true">abc', False),
+        (f'{CALLS_OPEN}\n<{DSML}invoke name="f">\n<{DSML}parameter name="x" string="false">[1', True),
+        (block(call("f")), False),
+    ],
+)
+def test_what_is_withheld_is_told(tokenizer: Tokenizer, text: str, withheld: bool) -> None:
+    parser = Parser(tokenizer, thinking=False, tools=DECLARED)
+    for id in tokenizer.encode(text, control=True):
+        parser.push(id)
+    assert parser.withheld == withheld
+    parser.finish()
+    assert not parser.withheld
+
+
 # Properties
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -397,26 +478,31 @@ MARKUP = st.sampled_from(
         CALLS_OPEN, CALLS_CLOSE, DSML, THINK_END, "\n\n", "\n", " ", "<", "</", "STOP", "ST", "語🙂", "word",
         call("f"), call("g", string("x", "a\nb")), call("h", other("y", "[1, 2]"), other("z", "oops")),
         block(call("f", string("x", "STOP"))), f'<{DSML}invoke name="f">', f'<{DSML}parameter name="k" string="maybe">',
+        f'<{DSML}parameter name="k">', f"</{DSML}parameter>", f"</{DSML}invoke>", "```", "<tool_calls>", EOS,
+        f"<{DSML}｜tool_calls>", f"</{DSML}｜tool_calls>", block(call("f", string("x", "a"))).replace(DSML, ""),
     ]
 )  # fmt: skip
+DECLARED = [Tool("f", parameters={"properties": {"x": {"type": "string"}, "k": {"type": "object"}}}), Tool("g")]
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(MARKUP, max_size=8).map("".join), st.booleans(), st.integers(0, 2**32))
-def test_events_do_not_depend_on_the_tokenisation(tokenizer: Tokenizer, text: str, thinking: bool, seed: int) -> None:
+@settings(max_examples=400, deadline=None)
+@given(st.lists(MARKUP, max_size=8).map("".join), st.booleans(), st.sampled_from([None, (), DECLARED]), st.integers(0))
+def test_events_do_not_depend_on_the_tokenisation(
+    tokenizer: Tokenizer, text: str, thinking: bool, tools: Any, seed: int
+) -> None:
     whole = tokenizer.encode(text, control=True)
     cut = recut(tokenizer, whole, random.Random(seed))
-    one, two = (parse(tokenizer, ids, thinking, stop=["STOP", "T\n"]) for ids in (whole, cut))
+    one, two = (parse(tokenizer, ids, thinking, stop=["STOP", "T\n"], tools=tools) for ids in (whole, cut))
     assert merged(one[1]) == merged(two[1])
-    state = [(p.calls, p.stop_string, p.finish_reason, p.malformed) for p, _ in (one, two)]
+    state = [(p.calls, p.stop_string, p.finish_reason, p.warnings, p.invalid_calls) for p, _ in (one, two)]
     assert state[0] == state[1]
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(MARKUP, max_size=8).map("".join))
-def test_nothing_the_model_wrote_is_lost(tokenizer: Tokenizer, text: str) -> None:
+@given(st.lists(MARKUP, max_size=8).map("".join), st.booleans(), st.sampled_from([None, (), DECLARED]))
+def test_nothing_the_model_wrote_is_lost(tokenizer: Tokenizer, text: str, thinking: bool, tools: Any) -> None:
     """Every letter of the input that is not a tag of a call that was read is in some event."""
-    parser = Parser(tokenizer, thinking=False, new_id=counting_ids())
+    parser = Parser(tokenizer, thinking, tools=tools, new_id=counting_ids())
     events: list[Event] = []
     read: list[int] = []
     for id in tokenizer.encode(text, control=True):
