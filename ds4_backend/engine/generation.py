@@ -162,7 +162,8 @@ class Generation:
                     logits = yield from self._feed(sequence, piece, prompt=False)
                     if self._recorder:
                         self._recorder.passed(sequence, piece)
-        self._put(channel, job.parser.finish())
+        if not job.parser.done:
+            self._put(channel, job.parser.finish())
         return cause if job.parser.stop_string is None else "stop_string"
 
     def _take(self, draw: Draw, channel: Channel) -> str | None:
@@ -170,14 +171,19 @@ class Generation:
         job, parser = self._job, self._job.parser
         for token, logprob in zip(draw.tokens, draw.logprobs or (None,) * len(draw.tokens), strict=True):
             if token == job.tokenizer.eos:
-                return "eos"
+                return self._ended("eos", channel)
             self._sampled.append(token)
-            self._put(channel, parser.push(token, logprob) if logprob else parser.push(token))
+            self._put(channel, parser.push(token, logprob))
             if parser.done:
                 return "stop_string" if parser.stop_string is not None else "tool_calls"
         if len(self._sampled) >= job.budget:
             return job.budget_cause
-        return "grammar" if job.drawer.done else None
+        return self._ended("grammar", channel) if job.drawer.done else None
+
+    def _ended(self, cause: str, channel: Channel) -> str:
+        """The answer is whole: its end is as good as the end-of-sentence token."""
+        self._put(channel, self._job.parser.push(self._job.tokenizer.eos))
+        return cause
 
     def _feed(self, sequence: Sequence, tokens: tuple[int, ...], prompt: bool) -> Reading:
         logits = yield Feed(sequence, tokens, prompt)
@@ -195,8 +201,10 @@ class Generation:
         detail: dict[str, Any] = {"finish_cause": cause, "cache": resumed.report()}
         if parser.stop_string is not None:
             detail["stop_string"] = parser.stop_string
-        if parser.malformed:
-            detail["tool_parse_error"] = True
+        if parser.warnings:
+            detail["warnings"] = list(parser.warnings)
+        if parser.invalid_calls:
+            detail["invalid_calls"] = list(parser.invalid_calls)
         reason: FinishReason = "length" if cause in LENGTH_CAUSES else parser.finish_reason
         return End(reason, usage, timings, {**job.metadata, **detail})
 

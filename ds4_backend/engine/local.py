@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ds4_backend.chat import Parser, Rendered, render
 from ds4_backend.chat.replay import Encoded, encode_with_replay
+from ds4_backend.engine.constraint import may_call
 from ds4_backend.engine.counters import Counters
 from ds4_backend.engine.defaults import REFERENCE
 from ds4_backend.engine.draw import drawer_for
@@ -191,7 +192,7 @@ class LocalEngine(Engine):
         limits = drawer.thinking
         return Job(
             prompt=prompt,
-            parser=Parser(self.tokenizer, rendered.thinking, request.stop),
+            parser=Parser(self.tokenizer, rendered.thinking, request.stop, request.tools if may_call(request) else ()),
             drawer=drawer,
             budget=budget,
             budget_cause=cause,
