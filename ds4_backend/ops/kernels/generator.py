@@ -1,0 +1,60 @@
+"""From one source to two languages: bodies are written in a subset of Metal, and rewritten to CUDA word by word.
+
+The subset: address spaces on every pointer; threadgroup arrays of one axis, declared in the body; the five attributes in
+`_ATTRIBUTES`; simdgroup functions of the preludes; no vector arithmetic. What differs more is in the two preludes (`text/
+prelude_*.h`), which give both languages the same names. It knows no kernel and no device.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+
+LANGUAGES = ("metal", "cuda")
+
+_ATTRIBUTES = {
+    "threadgroup_position_in_grid": "blockIdx",
+    "thread_index_in_threadgroup": "threadIdx.x",
+    "thread_index_in_simdgroup": "(threadIdx.x & 31u)",
+    "simdgroup_index_in_threadgroup": "(threadIdx.x >> 5)",
+}
+_RULES = (
+    (r"\bthreadgroup_barrier\([^)]*\)", "__syncthreads()"),
+    (r"\bsimdgroup_barrier\([^)]*\)", "__syncwarp()"),
+    # tensor cores want addresses of 32 bytes
+    (r"\bthreadgroup\s+(\w+\s+\w+\s*\[)", r"__shared__ __align__(32) \1"),
+    (r"\b(?:device|threadgroup|thread|constant)\s+", ""),
+    (r"\binline\b", "__device__ inline"),
+)
+
+
+def to_cuda(text: str) -> str:
+    """A body or library of the subset as CUDA."""
+    for word, meaning in _ATTRIBUTES.items():
+        text = re.sub(rf"\b{word}\b", meaning, text)
+    for pattern, replacement in _RULES:
+        text = re.sub(pattern, replacement, text)
+    return text
+
+
+def render(text: str, language: str) -> str:
+    """A body or library in one of LANGUAGES, without comments and indentation: MLX copies the text at every launch."""
+    return compact(to_cuda(text) if language == "cuda" else text)
+
+
+def compact(text: str) -> str:
+    """The text without comments, indentation and empty lines."""
+    lines = (re.sub(r"//.*", "", line).strip() for line in text.splitlines())
+    return "\n".join(filter(None, lines)) + "\n"
+
+
+def header(libraries: tuple[str, ...], language: str) -> str:
+    """Prelude and libraries, in order, as the text that goes before a kernel."""
+    return compact(source(f"prelude_{language}.h")) + "".join(render(source(f"{name}.msl"), language) for name in libraries)
+
+
+@cache
+def source(name: str) -> str:
+    """A file of `text/`."""
+    return files(__package__).joinpath("text", name).read_text(encoding="utf-8")
