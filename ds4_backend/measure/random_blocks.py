@@ -18,12 +18,14 @@ SAMPLE_BLOCKS = 2048
 """Blocks decoded to find a format's own deviation; it is then right to about 1 %."""
 
 
-def random_pool(format_name: str, deviation: float, rng: np.random.Generator) -> np.ndarray:
+def random_pool(
+    format_name: str, deviation: float, rng: np.random.Generator, nbytes: int = POOL_BYTES
+) -> np.ndarray:
     """Blocks of a format, uint8 [blocks, block_bytes], that decode to values of this standard deviation.
 
-    About POOL_BYTES. Raises KeyError for a format that cannot be filled at random.
+    As many blocks as `nbytes` hold. Raises KeyError for a format that cannot be filled at random.
     """
-    count = POOL_BYTES // FORMATS[format_name].block_bytes
+    count = nbytes // FORMATS[format_name].block_bytes
     if format_name in _PLAIN:
         values = rng.standard_normal(count, np.float32) * np.float32(deviation)
         return values.astype(_PLAIN[format_name]).view(np.uint8).reshape(count, -1)

@@ -27,9 +27,10 @@ from ds4_backend.convert.tokenizer import stand_in
 from ds4_backend.errors import ConversionError
 from ds4_backend.gguf.formats import FORMATS
 from ds4_backend.gguf.geometry import ARCHITECTURE, Geometry
+from ds4_backend.gguf.reader import Tensor
 from ds4_backend.gguf.schema import expected_tensors
 from ds4_backend.gguf.writer import Layout, TensorPlan, check_free_space, plan_layout
-from ds4_backend.measure.random_blocks import random_pool, table_pool
+from ds4_backend.measure.random_blocks import POOL_BYTES, random_pool, table_pool
 
 RECIPES = ("q2", "q4", "q8", "mxfp4")
 TASK_BYTES = 64 << 20
@@ -78,6 +79,24 @@ def write_random(
     finally:
         partial.unlink(missing_ok=True)
     return layout
+
+
+def random_tensors(g: Geometry, recipe: str, seed: int = 0) -> dict[str, Tensor]:
+    """The tensors of a small network of that shape, in memory and without a file."""
+    return {name: _tensor(name, shape, recipe, g, seed) for name, shape in expected_tensors(g).items()}
+
+
+def _tensor(name: str, shape: tuple[int, ...], recipe: str, g: Geometry, seed: int) -> Tensor:
+    plan = TensorPlan(name, shape, choose_format(name, shape, recipe)[0])
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    if len(shape) == 1:
+        data = _vector(name, shape[0], rng).view(np.uint8)
+    elif plan.format_name == "I32":
+        data = np.resize(table_pool(g.expert_count, shape[-1], rng), plan.nbytes)
+    else:
+        pool = random_pool(plan.format_name, _deviation(name, shape), rng, min(plan.nbytes, POOL_BYTES))
+        data = np.resize(pool, plan.nbytes)
+    return Tensor(name, shape, FORMATS[plan.format_name], data.reshape(*shape[:-1], -1))
 
 
 @dataclass(frozen=True, slots=True)
