@@ -281,7 +281,6 @@ def test_the_same_tools_are_compiled_once(monkeypatch):
 
 
 def test_a_tokenizer_that_is_gone_takes_its_grammars_with_it():
-    import gc
     import weakref
 
     from engine_fakes import byte_tokenizer
@@ -290,5 +289,4 @@ def test_a_tokenizer_that_is_gone_takes_its_grammars_with_it():
     drawer_for(Request(QUESTION, response_format=JsonObject()), False, tokenizer, budget=5)
     gone = weakref.ref(tokenizer)
     tokenizer = None
-    gc.collect()
     assert gone() is None

@@ -1,52 +1,67 @@
-"""A thousand random schemas, each as an answer's schema and as a tool's parameters."""
+"""A thousand random schemas, each as an answer's schema or as a tool's parameters, and random answers under them."""
 
 from __future__ import annotations
 
 import json
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import jsonschema
-import numpy as np
 import pytest
-from grammar_sampling import sample, tiny_tokenizer
+from grammar_drawing import drawn_answer, tally
+from grammar_sampling import tiny_tokenizer
 from grammar_schemas import random_object, random_schema
 
 from ds4_backend.chat import Parser
-from ds4_backend.engine.grammar import Constraint, JsonSchema, Tools, compile_constraint
-from ds4_backend.errors import RequestError
-from ds4_backend.types import Tool
+from ds4_backend.types import JsonSchema, Tool
 
-SCHEMAS = 500
+Schema = dict[str, Any]
 
 
-def outcome(constraint: Constraint, schema: dict[str, Any], rng: np.random.Generator) -> str:
-    """What became of one random answer: refused, cut off, or valid. Fails where it is not."""
-    tokenizer = tiny_tokenizer()
-    try:
-        grammar = compile_constraint(constraint, tokenizer, False)
-    except RequestError as refusal:
-        assert "cannot be held" in str(refusal)
-        return "refused"
-    ids, matcher = sample(grammar, rng)
-    if not matcher.done:
-        return "cut off"
-    parser = Parser(tokenizer, False)
+def answered(seed: int, schema: Schema) -> str | None:
+    """The text of a random answer under `schema`; None where it was cut off."""
+    ids = drawn_answer(seed, response_format=JsonSchema(schema))
+    return None if ids is None else tiny_tokenizer().decode(ids)
+
+
+def called(seed: int, schema: Schema) -> str | None:
+    """The arguments of a random call that was forced, as the answer's own parser reads them."""
+    tool = Tool("t", parameters=schema)
+    ids = drawn_answer(seed, tools=(tool,), tool_choice="t", parallel_tool_calls=False)
+    if ids is None:
+        return None
+    parser = Parser(tiny_tokenizer(), False)
     for id in ids:
         parser.push(id)
     parser.finish()
-    written = parser.calls[0].arguments if isinstance(constraint, Tools) else parser.content
-    jsonschema.Draft202012Validator(schema).validate(json.loads(written))
-    return "valid"
+    (call,) = parser.calls
+    assert not parser.malformed and call.name == "t"
+    return call.arguments
+
+
+def outcomes(
+    count: int, make: Callable[[random.Random], Schema], write: Callable[[int, Schema], str | None]
+) -> Counter[str]:
+    """What became of `count` random answers. Fails for one that does not satisfy its schema."""
+    draw = random.Random(4)
+
+    def valid(seed: int) -> bool:
+        schema = make(draw)
+        if (text := write(seed, schema)) is not None:
+            jsonschema.Draft202012Validator(schema).validate(json.loads(text))
+        return text is not None
+
+    return tally(count, valid)
+
+
+@pytest.mark.parametrize("make, write", [(random_schema, answered), (random_object, called)], ids=["answers", "calls"])
+def test_random_schemas_are_held(make, write):
+    assert outcomes(15, make, write)["valid"] == 15
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("as_tool", [False, True], ids=["answers", "calls"])
-def test_nearly_all_random_schemas_are_held(as_tool):
-    draw, rng, outcomes = random.Random(4), np.random.default_rng(4), Counter[str]()
-    for _ in range(SCHEMAS):
-        schema = random_object(draw) if as_tool else random_schema(draw)
-        constraint = Tools((Tool("t", parameters=schema),), "required", False) if as_tool else JsonSchema(schema)
-        outcomes[outcome(constraint, schema, rng)] += 1
-    assert outcomes["refused"] <= 0.05 * SCHEMAS and outcomes["cut off"] <= 0.01 * SCHEMAS, outcomes
+@pytest.mark.parametrize("make, write", [(random_schema, answered), (random_object, called)], ids=["answers", "calls"])
+def test_nearly_all_of_five_hundred_random_schemas_are_held(make, write):
+    outcomes(500, make, write)
