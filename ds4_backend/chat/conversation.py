@@ -11,8 +11,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ds4_backend.chat.declare import canonical_tool
 from ds4_backend.errors import RequestError
-from ds4_backend.types import Message, Request, ToolCall
+from ds4_backend.types import JsonObject, JsonSchema, Message, Request, ToolCall
 
 if TYPE_CHECKING:
     import deepseek_recipe as recipe
@@ -75,10 +76,26 @@ def recipe_tools(request: Request) -> list[recipe.ToolDefinition]:
     out = []
     for tool in request.tools:
         try:
-            out.append(recipe.ToolDefinition(tool.name, tool.description, dict(tool.parameters)))
-        except (TypeError, ValueError, OverflowError) as error:
+            written = canonical_tool(tool)
+            out.append(recipe.ToolDefinition(written.name, written.description, dict(written.parameters)))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise RequestError(f"the parameters of tool {tool.name!r} are not a JSON schema: {error}") from error
     return out
+
+
+def recipe_format(request: Request) -> dict[str, Any]:
+    """The keywords that make the encoder ask for the request's response format; none for a regular expression, which
+    the model was never asked for in words. Raises RequestError for a schema that is not JSON."""
+    if isinstance(request.response_format, JsonObject):
+        return {"response_format": "json_object"}
+    if not isinstance(request.response_format, JsonSchema):
+        return {}
+    schema = request.response_format.schema
+    try:
+        json.dumps(schema, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RequestError(f"the schema of the response format is not JSON: {error}") from error
+    return {"response_schema": schema if isinstance(schema, bool) else dict(schema)}
 
 
 class _CallIds:

@@ -8,13 +8,15 @@ defaults, each with its reason in docs/chat.md. Knows no tokens.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ds4_backend.chat.conversation import (
     check,
     has_tool_traffic,
     is_empty_prefix,
+    recipe_format,
     recipe_messages,
     recipe_tools,
 )
@@ -121,10 +123,10 @@ def render(request: Request, dialect: str) -> Rendered:
 
 def _prompt(request: Request, thinking: bool, effort: RecipeEffort) -> _Prompt:
     messages = recipe_messages(request.messages)
-    tools = recipe_tools(request)
+    tools, wanted = recipe_tools(request), recipe_format(request)
     if tools or not thinking or not has_tool_traffic(request.messages):
-        return _encode(messages, tools, thinking, effort)
-    return _encode_keeping_thinking(messages, effort)
+        return _encode(messages, tools, thinking, effort, wanted)
+    return _encode_keeping_thinking(messages, effort, wanted)
 
 
 def _assistant_turns(segments: tuple[Segment, ...], request: Request) -> tuple[AssistantTurn, ...]:
@@ -143,14 +145,16 @@ def _assistant_turns(segments: tuple[Segment, ...], request: Request) -> tuple[A
     )
 
 
-def _encode_keeping_thinking(messages: list[recipe.Message], effort: RecipeEffort) -> _Prompt:
+def _encode_keeping_thinking(
+    messages: list[recipe.Message], effort: RecipeEffort, wanted: Mapping[str, Any]
+) -> _Prompt:
     """A prompt without tools whose past turns keep their reasoning.
 
     The encoder keeps it only where tools are declared. So one is declared, and its block, known to the letter, is cut
     out of the system text again.
     """
     block = _block_of_a_tool()
-    prompt = _encode(messages, [_a_tool()], True, effort)
+    prompt = _encode(messages, [_a_tool()], True, effort, wanted)
     start = prompt.ranges[1][0] - block.ranges[0][0]  # range 0 is the start token, range 1 the block's first
     end = start + len(block.text)
     if prompt.text[start:end] != block.text:
@@ -161,7 +165,7 @@ def _encode_keeping_thinking(messages: list[recipe.Message], effort: RecipeEffor
 @functools.cache
 def _block_of_a_tool() -> _Prompt:
     """The tool block alone: a prompt with no messages, less its first token and its `<｜Assistant｜></think>`."""
-    prompt = _encode([], [_a_tool()], False, "low")
+    prompt = _encode([], [_a_tool()], False, "low", {})
     end = prompt.ranges[-2][0]
     start = prompt.ranges[0][1]
     return prompt.without(end, len(prompt.text)).without(0, start)
@@ -174,12 +178,17 @@ def _a_tool() -> recipe.ToolDefinition:
 
 
 def _encode(
-    messages: list[recipe.Message], tools: list[recipe.ToolDefinition], thinking: bool, effort: RecipeEffort
+    messages: list[recipe.Message],
+    tools: list[recipe.ToolDefinition],
+    thinking: bool,
+    effort: RecipeEffort,
+    wanted: Mapping[str, Any],
 ) -> _Prompt:
+    """`wanted` are the keywords of the response format."""
     import deepseek_recipe as recipe
 
     conversation = recipe.Conversation(
-        messages, thinking_mode=thinking, tools=tools or None, reasoning_effort=effort
+        messages, thinking_mode=thinking, tools=tools or None, reasoning_effort=effort, **wanted
     )
     rendered = recipe.DeepseekV4Encoding().render_conversation(conversation)
     return _Prompt(rendered.prompt, tuple(rendered.special_ranges))

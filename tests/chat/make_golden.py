@@ -7,8 +7,8 @@ Nothing of ds4_backend.chat is used here. `vendor` in a file is the encoder's ou
 `expected` is the same where no exception applies; otherwise it is made from the encoder by the stated means: the
 effort passed, ids that sort in call order, and, for what the encoder cannot be asked for, an edit written out below.
 
-The cases follow the worked examples of the format's description. Two of those have no file: the one that forces
-thinking to be kept without tools, and the response format; a request cannot ask for either yet.
+The cases follow the worked examples of the format's description. One of those has no file: the one that forces
+thinking to be kept without tools, which a request cannot ask for.
 """
 
 from __future__ import annotations
@@ -49,11 +49,14 @@ class Case:
     exceptions: tuple[str, ...] = ()
     recipe_effort: str = "low"
     edits: tuple[tuple[str, str], ...] = ()
+    response_format: dict[str, Any] | None = None
 
     def record(self) -> dict[str, Any]:
         options = {"dialect": self.dialect, "thinking": self.thinking, "effort": self.effort}
-        vendor = encode(self.messages, self.thinking, self.effort)
-        expected = encode(with_sorting_ids(self.messages), self.thinking, self.recipe_effort)
+        if self.response_format:
+            options["response_format"] = self.response_format
+        vendor = encode(self.messages, self.thinking, self.effort, self.response_format)
+        expected = encode(with_sorting_ids(self.messages), self.thinking, self.recipe_effort, self.response_format)
         for old, new in self.edits:
             assert expected.count(old) == 1, (self.name, old, expected)
             expected = expected.replace(old, new)
@@ -62,7 +65,9 @@ class Case:
         return record | ({"vendor": vendor} if self.exceptions else {}) | {"expected": expected}
 
 
-def encode(messages: list[dict[str, Any]], thinking: bool, effort: str | None) -> str:
+def encode(
+    messages: list[dict[str, Any]], thinking: bool, effort: str | None, format: dict[str, Any] | None = None
+) -> str:
     """The vendor encoder's prompt."""
     tools = [tool["function"] for message in messages for tool in message.get("tools", [])]
     definitions = [recipe.ToolDefinition(tool["name"], tool["description"], tool["parameters"]) for tool in tools]
@@ -71,8 +76,16 @@ def encode(messages: list[dict[str, Any]], thinking: bool, effort: str | None) -
         tools=definitions or None,
         thinking_mode=thinking,
         reasoning_effort=effort,
+        **as_keywords(format),
     )
     return recipe.DeepseekV4Encoding().render_conversation(conversation).prompt
+
+
+def as_keywords(format: dict[str, Any] | None) -> dict[str, Any]:
+    if format is None:
+        return {}
+    kind = format["type"]
+    return {"response_schema": format["json_schema"]["schema"]} if kind == "json_schema" else {"response_format": kind}
 
 
 def as_recipe(message: dict[str, Any]) -> recipe.Message:
@@ -125,6 +138,8 @@ ROME = call("call_a", "get_weather", city="Rome", days=3)
 PISA = call("call_b", "get_weather", city="Pisa", opts={"units": "C"})
 ASKED = [user("Q"), assistant("", "need tool", tool_calls=[ROME, PISA])]
 GREETED = [user("Hi"), assistant("Hello!", "greet"), user("2+2?")]
+ANSWER = {"type": "object", "properties": {"a": {"type": "integer"}}}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "answer", "schema": ANSWER}}
 TEN_CALLS = [user("Q"), assistant("", tool_calls=[call("c9", "f", n=9), call("c10", "f", n=10)])]
 
 CASES = [
@@ -168,6 +183,9 @@ CASES = [
         [user("A"), assistant("", tool_calls=[call("x", "now")]), result("x", "t")],
         thinking=False,
     ),
+    Case("12-response-format", [BRIEF, user("Q")], thinking=False, response_format=SCHEMA),
+    Case("12-response-format-and-tools", [TOOLS, user("Q")], effort="low", response_format=SCHEMA),
+    Case("12-json-object", [user("Q")], effort="low", response_format={"type": "json_object"}),
     Case("13-two-user-messages", [user("A"), user("B")], thinking=False),
     Case("14-prefix", [user("A"), assistant("The answer", wo_eos=True)], thinking=False),
     Case("14-prefix-in-thinking", [user("A"), assistant("", "Let me", wo_eos=True)], effort="low"),

@@ -8,7 +8,7 @@ import make_golden  # beside this file
 import pytest
 
 from ds4_backend.chat import render
-from ds4_backend.chat.openai import request_from_openai
+from ds4_backend.chat.openai import request_from_openai, response_format_from_openai
 
 FILES = sorted(make_golden.GOLDEN.glob("*.json"))
 
@@ -19,7 +19,10 @@ def load(path: Path) -> dict[str, Any]:
 
 def rendered(golden: dict[str, Any]) -> str:
     options = golden["options"]
-    request = request_from_openai(golden["messages"], thinking=options["thinking"], effort=options["effort"])
+    wanted = response_format_from_openai(options.get("response_format"))
+    request = request_from_openai(
+        golden["messages"], thinking=options["thinking"], effort=options["effort"], response_format=wanted
+    )
     return render(request, options["dialect"]).text
 
 

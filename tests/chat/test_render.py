@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ds4_backend.chat import Rendered, Segment, render
 from ds4_backend.errors import FileError, RequestError
 from ds4_backend.tokenizer import ASSISTANT, BOS, EOS, REQUIRED, THINK, THINK_END, USER, Tokenizer
-from ds4_backend.types import Message, Request, Tool, ToolCall
+from ds4_backend.types import JsonObject, JsonSchema, Message, Regex, Request, Tool, ToolCall
 
 ASK = Message("user", "Q")
 LOOKED = Message("assistant", "", "look first", (ToolCall("b", "f", '{"n": 1}'), ToolCall("a", "g", '{"n": 2}')))
@@ -161,6 +161,45 @@ def test_an_old_turn_without_reasoning_has_no_empty_pair() -> None:
     assert f"{ASSISTANT}{THINK_END}a{EOS}" in text and f"{THINK}{THINK_END}" not in text
 
 
+# Response formats and tool choice
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"const": THINK}}}
+FORMAT_TEXT = "\n\n## Response Format:\n\nYou MUST strictly adhere to the following schema to reply:\n"
+
+
+def test_a_schema_stands_at_the_end_of_the_system_text_with_or_without_tools() -> None:
+    wanted = f"{FORMAT_TEXT}{json.dumps(SCHEMA)}{USER}"
+    for tools in ((), (TOOL,)):
+        rendered = prompt(Message("system", "s"), ASK, tools=tools, response_format=JsonSchema(SCHEMA))
+        assert wanted in rendered.text
+        assert rendered.text.replace(wanted, USER) == prompt(Message("system", "s"), ASK, tools=tools).text
+        data = next(segment for segment in rendered.segments if FORMAT_TEXT in segment.text)
+        assert not data.control and THINK in data.text  # what a caller's schema says is data
+
+
+def test_a_response_format_stays_where_the_tool_block_is_taken_out() -> None:
+    text = prompt(Message("system", "s"), ASK, LOOKED, *RESULTS, response_format=JsonSchema(True)).text
+    assert text.startswith(f"{BOS}s{FORMAT_TEXT}true{USER}") and "## Tools" not in text
+
+
+def test_json_mode_is_asked_for_in_the_vendors_words_and_a_regex_in_none() -> None:
+    assert "Reply with JSON object ONLY." in prompt(ASK, response_format=JsonObject()).text
+    assert prompt(ASK, response_format=Regex("a+")) == prompt(ASK)
+
+
+def test_a_schema_that_is_not_json_is_refused() -> None:
+    with pytest.raises(RequestError, match="response format is not JSON"):
+        prompt(ASK, response_format=JsonSchema({"const": {1}}))
+    with pytest.raises(RequestError, match="response format is not JSON"):
+        prompt(ASK, response_format=JsonSchema({"minimum": float("nan")}))
+
+
+@pytest.mark.parametrize("choice", ["none", "required", "f"])
+def test_no_tool_choice_changes_the_prompt(choice: str) -> None:
+    assert prompt(ASK, tools=(TOOL,), tool_choice=choice) == prompt(ASK, tools=(TOOL,))
+
+
 # The end of the prompt
 
 
@@ -209,7 +248,8 @@ def test_bad_tools_are_refused_by_name() -> None:
 
 
 def test_a_tool_is_printed_as_the_vendor_prints_it() -> None:
-    line = '{"name": "f", "description": "does f", "parameters": {"type": "object", "z": 1, "a": {"e": "é"}}}'
+    schema = '{"type": "object", "properties": {}, "a": {"e": "é"}, "z": 1}'
+    line = f'{{"name": "f", "description": "does f", "parameters": {schema}}}'
     assert f"\n{line}\n" in prompt(ASK, tools=(TOOL,)).text
 
 
