@@ -40,7 +40,7 @@ def test_a_released_model_gives_its_memory_back_and_runs_no_more(file):
     before = mx.get_active_memory()
     model = load_model(file, ops="mlx")
     sequence = model.new_sequence()
-    model.forward([(sequence, list(range(130)))])
+    model.forward([(sequence, [1, 2, 3])])
     assert mx.get_active_memory() - before > file.stat().st_size // 2
     sequence.release()
     del sequence
