@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from ds4_backend import __version__
 from ds4_backend.errors import HostError, SettingsError
 from ds4_backend.host.wire import PROTOCOL, error_from
+from ds4_backend.settings.kinds import TOKEN
 
 if TYPE_CHECKING:
     import httpx
@@ -133,4 +134,8 @@ def link_to(address: str, token: str | None = None) -> Link:
         raise SettingsError(f"{address!r} is no host's address: unix:///path/of/socket or http://name:port")
     if not token:
         raise SettingsError(f"{address} asks for a token: set DS4_BACKEND_TOKEN to the one its host was started with")
+    try:
+        TOKEN.read(token)
+    except ValueError:
+        raise SettingsError(f"the token is not {TOKEN.allowed}") from None
     return Link(address.rstrip("/"), token=token)

@@ -37,7 +37,7 @@ def listen(path: Path) -> OwnerSocket:
     """A socket that listens at `path`, 0600. What lies there is replaced: whoever calls this holds the place's lock."""
     path.unlink(missing_ok=True)
     listener = OwnerSocket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o077)  # the mode of a socket is that of its making; a later chmod would leave a gap
+    before = os.umask(0o177)  # the mode of a socket is that of its making; a later chmod would leave a gap
     try:
         listener.bind(os.fspath(path))
     finally:

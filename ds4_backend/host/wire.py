@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import sys
 import types
 from collections.abc import Mapping
 from functools import lru_cache
@@ -73,7 +74,8 @@ def error_from(value: Any) -> DS4Error:
 
 @lru_cache(maxsize=64)
 def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+    # Not with the class's own names, the default: a field may be called as its type is (`bytes`).
+    return get_type_hints(kind, vars(sys.modules[kind.__module__]), {})
 
 
 @lru_cache(maxsize=64)

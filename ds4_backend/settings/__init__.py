@@ -20,7 +20,7 @@ from typing import Any
 import platformdirs
 
 from ds4_backend.errors import SettingsError
-from ds4_backend.settings.kinds import DURATION, HOST, NAMES, PATH, SIZE, SWITCH, TEXT, TOKENS, Kind, choice
+from ds4_backend.settings.kinds import DURATION, HOST, NAMES, PATH, SIZE, SWITCH, TOKEN, TOKENS, Kind, choice
 
 APP = "ds4-backend"
 PREFIX = "DS4_BACKEND_"
@@ -136,7 +136,7 @@ KEYS = (
     ),
     Key(
         "token",
-        TEXT,
+        TOKEN,
         "The secret that a host's TCP listener asks for, and that a client of one sends.",
         lambda: None,
         "none",

@@ -75,8 +75,8 @@ def _host(value: Any) -> str:
     return value
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
+def _token(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[!-~]+", value):  # it travels in an HTTP header
         raise ValueError
     return value
 
@@ -99,4 +99,4 @@ NAMES = Kind(_names, "a list of names")
 SWITCH = Kind(_switch, "true or false")
 DURATION = Kind(_duration, "seconds, or a time such as 90s, 5m or 1h; a negative number is for ever")
 HOST = Kind(_host, "auto, off, or an address: unix:///path/of/socket or http://name:port")
-TEXT = Kind(_text, "a text that is not empty")
+TOKEN = Kind(_token, "a text of visible ASCII characters")
