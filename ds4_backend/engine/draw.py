@@ -49,6 +49,10 @@ class Drawer:
 
     A token is drawn from the logits, with `bias` added, that `matcher` allows. `thinking` closes the thinking in time.
     `logprobs` is the number of alternatives to list with each token; None lists nothing.
+
+    For the answer's metadata: `settings` are the effective sampling options, `thinking.opens_at` and
+    `thinking.closes_at` the effective budget, and `thinking_cut` says whether it was the budget that closed the
+    thinking.
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class Drawer:
         logprobs: int | None = None,
         budget: int,
     ) -> None:
-        self.thinking, self.settings = thinking, sampler.settings
+        self.thinking, self.settings, self.thinking_cut = thinking, sampler.settings, False
         self._tokenizer, self._sampler, self._matcher = tokenizer, sampler, matcher
         self._bias = bias or Bias(tokenizer.vocab_size, {})
         self._logprobs = logprobs
@@ -91,6 +95,7 @@ class Drawer:
     def _drawn(self, logits: Logits) -> int:
         row = self._bias.added_to(logits)
         if self.thinking and self.thinking.closes(row):
+            self.thinking_cut = True
             return self.thinking.think_end_id
         return self._sampler.pick(row, self._matcher.mask() if self._matcher else None)
 

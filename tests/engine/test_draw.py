@@ -234,6 +234,21 @@ def test_the_thinking_is_closed_with_its_special_token():
     chooser = drawer(thinking=True, max_thinking_tokens=0)
     assert chooser.next(row("x")).tokens == (tiny_tokenizer().token_id(THINK_END),)
     assert text_of(*chooser.next(row("x")).tokens) == "x"
+    assert chooser.thinking_cut and chooser.thinking.closes_at == 0
+
+
+def test_thinking_that_ends_in_time_is_not_cut():
+    chooser = drawer(thinking=True, max_thinking_tokens=10)
+    chooser.next(row(THINK_END))
+    assert not chooser.thinking_cut and chooser.thinking.spent == 0
+
+
+def test_a_forced_call_follows_thinking_that_was_cut():
+    chooser = drawer(thinking=True, tools=(NOW,), tool_choice="required", max_thinking_tokens=1, budget=400)
+    ids: list[int] = []
+    while len(ids) < 19:
+        ids += chooser.next(row(*"xyzw")).tokens
+    assert text_of(*ids).startswith("x" * 17 + "</think>\n\n<｜DSML｜tool_calls>")
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,27 @@ CASES: dict[str, tuple[Any, Any, Any]] = {
         {"leaf": False, "left": {"leaf": True}},
         {"leaf": False, "left": {}},
     ),
+    "nothing said": (
+        {
+            "type": "object",
+            "properties": {"format": {"type": "array", "items": {"type": "integer"}, "uniqueItems": False}},
+            "minProperties": 0,
+            "propertyNames": {},
+            "if": {"required": ["x"]},
+            "unevaluatedProperties": False,
+        },
+        {"format": [1, 1]},
+        {"x": 1},
+    ),
+    "properties named like keywords": (
+        {
+            "type": "object",
+            "properties": {"enum": {"type": "string", "format": "int32"}, "uniqueItems": False, "default": True},
+            "additionalProperties": False,
+        },
+        {"enum": "x", "default": None},
+        {"uniqueItems": 1},
+    ),
     "anything": (True, [{"a": [1.5, "x"]}], None),
 }
 

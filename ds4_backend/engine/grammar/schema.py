@@ -18,24 +18,54 @@ ENFORCED_FORMATS = frozenset(
 """What llguidance holds. A format that is not known is only a remark (JSON Schema, validation, 7.2.1)."""
 
 
+_VALUES = ("enum", "const", "default", "examples")
+"""Keywords that hold JSON, not schemas."""
+_BY_NAME = ("properties", "patternProperties", "dependentSchemas", *DEFINITIONS)
+"""Keywords that hold schemas under names of the caller's, which may read like keywords."""
+_SAYS_NOTHING: dict[str, tuple[Any, ...]] = {
+    "uniqueItems": (False,), "minProperties": (0,), "not": (False,), "propertyNames": (True, {}),
+    "patternProperties": ({},), "dependentRequired": ({},), "dependentSchemas": ({},), "dependencies": ({},),
+    "unevaluatedProperties": (True, {}), "unevaluatedItems": (True, {}),
+}  # fmt: skip
+_IN_PLACE = ("allOf", "anyOf", "oneOf", "$ref", "$dynamicRef", "if", "dependentSchemas", "patternProperties")
+"""Where an object's members may be evaluated besides its own keywords."""
+
+
 def adapted(schema: Any) -> Any:
-    """`schema` as llguidance reads it: patterns translated, and without the `format` keywords that nobody enforces,
-    such as `int32`."""
+    """`schema` as llguidance reads it: patterns translated, and without the keywords that say nothing or that nobody
+    enforces, such as the `format` `int32`."""
     if isinstance(schema, list | tuple):
         return [adapted(item) for item in schema]
     if not isinstance(schema, Mapping):
         return schema
-    return {
-        key: _adapted(key, value)
-        for key, value in schema.items()
-        if not (key == "format" and isinstance(value, str) and value not in ENFORCED_FORMATS)
-    }
+    return {key: _adapted(key, value) for key, value in meant(schema).items()}
+
+
+def meant(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords of `schema` that say something, in words that are as plain as can be."""
+    idle = {key for key, value in schema.items() if any(_same(value, idle) for idle in _SAYS_NOTHING.get(key, ()))}
+    if "if" not in schema or not {"then", "else"} & schema.keys():
+        idle |= {"if", "then", "else"}
+    if isinstance(name := schema.get("format"), str) and name not in ENFORCED_FORMATS:
+        idle.add("format")
+    kept = {key: value for key, value in schema.items() if key not in idle}
+    if kept.get("unevaluatedProperties") is False and not any(key in kept for key in _IN_PLACE):
+        kept = {"additionalProperties": False} | kept
+        del kept["unevaluatedProperties"]
+    return kept
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Equal, and of one type: in Python, 0 equals false."""
+    return type(value) is type(other) and bool(value == other)
 
 
 def _adapted(key: str, value: Any) -> Any:
     if key == "pattern" and isinstance(value, str):
         return translated(value)
-    return value if key in ("enum", "const", "default", "examples") else adapted(value)
+    if key in _BY_NAME and isinstance(value, Mapping):
+        return {name: adapted(schema) for name, schema in value.items()}
+    return value if key in _VALUES else adapted(value)
 
 
 class Subschema:
@@ -44,7 +74,8 @@ class Subschema:
     def __init__(self, schema: Any, root: Mapping[str, Any], where: str, seen: tuple[str, ...] = ()) -> None:
         if not isinstance(schema, Mapping | bool):
             raise RequestError(f"{where} is not a JSON Schema: {schema!r}")
-        self.schema: Mapping[str, Any] = schema if isinstance(schema, Mapping) else {} if schema else {"enum": []}
+        said = schema if isinstance(schema, Mapping) else {} if schema else {"enum": []}
+        self.schema: Mapping[str, Any] = meant(said)
         self.root, self.where, self._seen = root, where, seen
 
     def get(self, name: str, kind: type | tuple[type, ...]) -> Any:
