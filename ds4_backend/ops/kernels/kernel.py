@@ -58,9 +58,11 @@ class Kernel:
 def _constant(name: str, value: int | float | str) -> str:
     if isinstance(value, str):
         return f"typedef {value} {name};\n"
+    if isinstance(value, bool):
+        return f"constexpr bool {name} = {str(value).lower()};\n"
     if isinstance(value, float):
         return f"constexpr float {name} = {value!r}f;\n"
-    return f"constexpr int {name} = {int(value)};\n"
+    return f"constexpr int {name} = {value};\n"
 
 
 class Launcher(Protocol):

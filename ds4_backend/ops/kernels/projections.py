@@ -113,6 +113,6 @@ def project(jobs: tuple[Job, ...], slots: int, out_stride: int, epsilon: float =
         ("step", "x", *norm, *weights, *extra),
         ("out",),
         THREADS,
-        libraries=("step", "blocks", "products"),
+        libraries=("step", "numbers", "blocks", "products"),
         parts={"GRID_TABLE": table, "PARTS": parts_of(jobs, slots, "out", str(out_stride), epsilon)},
     )

@@ -1,0 +1,139 @@
+"""Attention of one layer: what was gathered runs as few launches. It knows no weights' names and no model."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
+from ds4_backend.ops.kernels import bodies
+from ds4_backend.ops.kernels.handles import Layer, Step
+from ds4_backend.ops.kernels.products import Products
+from ds4_backend.ops.kernels.projections import MOST_TOKENS, Job, blocks_of, token_slots
+
+LANES = {SLIDING: (), CSA: ("csa", "indexer"), HCA: ("hca",)}
+
+
+class Attention:
+    """Appends rows, chooses them, attends over them."""
+
+    def __init__(self, g: Geometry, products: Products, simulated: bool) -> None:
+        self.g, self.products, self.simulated = g, products, simulated
+        self.launcher = products.launcher
+
+    def heads(self, step: Step, sinks: mx.array, layer: int, ordinal: int) -> mx.array:
+        """Heads [T, H, d] of a layer, rotated back; the state holds the step's rows afterwards."""
+        work, ratio, g = step.gathered, self.g.ratio(layer), self.g
+        q, iq, rows, done = self._append(step, work, layer, ordinal)
+        chosen = self._select(step, work, iq, ordinal, done) if ratio == CSA and step.plan.selecting else step.array
+        parts, stats = self._attend(step, q, rows, chosen, layer, ordinal, done)
+        step.state.after[layer] = stats
+        if not step.plan.late:
+            step.state.after[layer] = self._keep(step, work, rows, layer, ordinal)
+        (heads,) = self.launcher.run(
+            bodies.combine(g, ratio),
+            [step.array, parts, stats, sinks],
+            [((step.tokens, g.attention_head_count, g.attention_key_length), "float32")],
+            (g.attention_head_count, step.tokens, 1),
+        )
+        step.layer = None
+        return heads
+
+    # Launches
+
+    def _append(
+        self, step: Step, work: Layer, layer: int, ordinal: int
+    ) -> tuple[mx.array, mx.array, mx.array, mx.array]:
+        """Rows into the state; queries [T, H, d] and index queries of the step: (q, iq, rows, done)."""
+        g, ratio, tokens = self.g, self.g.ratio(layer), step.tokens
+        assert work.kv is not None and work.kv_norm is not None
+        fused = tokens <= MOST_TOKENS
+        slots = token_slots(tokens) if fused else 1
+        jobs = self._query_jobs(work) if fused else ()
+        closing = step.plan.closing.get(ratio, 0)
+        blocks = 2 * tokens + (2 if ratio == CSA else 1) * closing
+        kernel = bodies.append(g, ratio, self.simulated, self._columns(work), work.low.array.shape[1], jobs, slots)
+        inputs = [step.array, work.low.array, work.kv_norm, step.state.window[layer], step.state.after[layer]]
+        inputs += self._lanes(step, work, ratio, ordinal)
+        outputs = [((tokens, g.attention_key_length), "float16"), ((max(blocks, 8),), "int32")]
+        if not fused:
+            rows, done = self.launcher.run(kernel, inputs, outputs, (blocks, 1, 1))
+            return *self._wide_queries(step, work), rows, done
+        used = jobs if step.plan.selecting else jobs[:1]  # the index queries come last: leave their threadgroups out
+        matrices = [work.q_b] + ([work.index_q_b] if len(jobs) > 1 else [])
+        inputs += [work.low_norm, *(m.raw for m in matrices), *self.products.table(*matrices)]
+        width = sum(job.rows for job in jobs)
+        outputs.append(((tokens, width), "float32"))
+        rows, done, out = self.launcher.run(kernel, inputs, outputs, (blocks + blocks_of(used, slots), 1, 1))
+        return out, out, rows, done
+
+    def _query_jobs(self, work: Layer) -> tuple[Job, ...]:
+        jobs, stride, at = [], work.low.array.shape[1], 0
+        for m in filter(None, (work.q_b, work.index_q_b)):
+            jobs.append(Job(m.format_name, m.rows, m.columns, at, "p", stride, normed=True))
+            at += m.rows
+        return tuple(jobs)
+
+    def _wide_queries(self, step: Step, work: Layer) -> tuple[mx.array, mx.array]:
+        """Prefill: whole matrices decoded, then MLX's product."""
+        low = work.low.array[:, : work.low.width]
+        low = mx.fast.rms_norm(low, work.low_norm, self.g.attention_layer_norm_rms_epsilon)
+        q = self.products.wide(low, work.q_b)
+        iq = self.products.wide(low, work.index_q_b) if work.index_q_b is not None and step.plan.selecting else q
+        return q, iq
+
+    def _select(self, step: Step, work: Layer, iq: mx.array, ordinal: int, done: mx.array) -> mx.array:
+        g, plan = self.g, step.plan
+        assert work.index_weights is not None
+        weights = work.index_weights
+        fused = step.tokens <= MOST_TOKENS
+        skipped, stride = (work.q_b.rows, iq.shape[1]) if fused else (0, iq.shape[1])
+        kernel = bodies.score(g, self.simulated, weights.at, weights.array.shape[1], skipped, stride)
+        (scores,) = self.launcher.run(
+            kernel,
+            [step.array, iq, weights.array, step.state.pools["indexer"][ordinal], done],
+            [((step.tokens, plan.score_stride), "float32")],
+            (plan.score_blocks, step.tokens, 1),
+        )
+        shape = (step.tokens, g.attention_indexer_top_k)
+        (chosen,) = self.launcher.run(bodies.top_k(g), [step.array, scores], [(shape, "int32")], (step.tokens, 1, 1))
+        return chosen
+
+    def _attend(
+        self, step: Step, q: mx.array, rows: mx.array, chosen: mx.array, layer: int, ordinal: int, done: mx.array
+    ) -> list[mx.array]:
+        g, ratio = self.g, self.g.ratio(layer)
+        splits, heads = step.plan.splits[ratio].count, bodies.heads_up(g)
+        window = step.state.window[layer]
+        pool = step.state.pools["hca" if ratio == HCA else "csa"][ordinal] if ratio != SLIDING else window
+        shape = (step.tokens, splits, heads)
+        return self.launcher.run(
+            bodies.attend(g, ratio, q.shape[1]),
+            [step.array, q, rows, window, pool, chosen, done],
+            [((*shape, g.attention_key_length), "float32"), ((*shape, 2), "float32")],
+            (splits, heads // 16, step.tokens),
+        )
+
+    def _keep(self, step: Step, work: Layer, rows: mx.array, layer: int, ordinal: int) -> mx.array:
+        ratio = self.g.ratio(layer)
+        kernel = bodies.keep(self.g, ratio, self._columns(work), work.low.array.shape[1])
+        inputs = [step.array, work.low.array, rows, step.state.window[layer], step.state.after[layer]]
+        (done,) = self.launcher.run(
+            kernel, inputs + self._lanes(step, work, ratio, ordinal), [((step.tokens,), "int32")], (step.tokens, 1, 1)
+        )
+        return done
+
+    # Their arrays
+
+    def _columns(self, work: Layer) -> tuple[int, ...]:
+        """Columns of the window row, then of each compressor's values and gates."""
+        assert work.kv is not None
+        pairs = [c.at for values, gates, _ in work.compressors.values() for c in (values, gates)]
+        return (work.kv.at, *pairs)
+
+    def _lanes(self, step: Step, work: Layer, ratio: int, ordinal: int) -> list[mx.array]:
+        arrays: list[mx.array] = []
+        for kind in LANES[ratio]:
+            _, _, compressor = work.compressors[kind]
+            pool, lane = step.state.pools[kind][ordinal], step.state.lanes[kind][ordinal]
+            arrays += [compressor.ape, compressor.norm, lane, pool]
+        return arrays

@@ -1,0 +1,267 @@
+"""The kernels of one network, from its geometry: constants and array names of every body. It launches nothing."""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+
+from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
+from ds4_backend.ops.kernels.kernel import Kernel
+from ds4_backend.ops.kernels.projections import THREADS, Job, grid_table, parts_of
+
+HYPER_THREADS, TOP_K_THREADS, TILE_THREADS = 512, 512, 256
+TILE = 64
+"""Pairs of a prefill tile."""
+LATE = 8
+"""Tokens that a span may append before anybody reads: rings are longer by as many."""
+CSA_RING, HCA_RING = 8 + LATE, 128 + LATE
+
+geometry_cache = lru_cache(maxsize=None)
+
+
+def ring_size(g: Geometry) -> int:
+    """Rows of a window ring."""
+    return g.attention_sliding_window + LATE
+
+
+def heads_up(g: Geometry) -> int:
+    """Attention heads, rounded up to whole tiles."""
+    return -(-g.attention_head_count // 16) * 16
+
+
+@geometry_cache
+def hyper(g: Geometry, fn_type: str, post: bool, head: bool) -> Kernel:
+    """(streams, y, mix, fn, scales, base, norm) -> (next streams, mix, x)."""
+    n = g.hyper_connection_count
+    constants: dict[str, int | float | str] = {
+        "D": g.embedding_length, "N": n, "MIXES": n if head else n * (n + 2), "POST": post, "HEAD": head, "FN": fn_type,
+        "EPSILON": g.attention_layer_norm_rms_epsilon, "HC_EPSILON": g.hyper_connection_epsilon,
+        "ROUNDS": g.hyper_connection_sinkhorn_iterations,
+    }  # fmt: skip
+    inputs = ("streams", "y", "mix", "fn", "scales", "base", "norm")
+    return Kernel("hyper", inputs, ("next", "mixed", "x"), HYPER_THREADS, constants, ("hyper",))
+
+
+@geometry_cache
+def embed(g: Geometry, format: str) -> Kernel:
+    """(step, table) -> streams."""
+    table, extra = grid_table([format])
+    constants: dict[str, int | float | str] = {
+        "D": g.embedding_length, "N": g.hyper_connection_count, "FORMAT": format
+    }  # fmt: skip
+    return Kernel(
+        "embed", ("step", "table", *extra), ("streams",), 32, constants, ("step", "blocks"), {"GRID_TABLE": table}
+    )
+
+
+@cache
+def decode(parts: tuple[tuple[str, int], ...], columns: int) -> Kernel:
+    """(w0, w1, ...) -> float16 [rows, columns]; `parts` are (format, rows) of the matrices that are stacked."""
+    table, extra = grid_table([format for format, _ in parts])
+    chain = ""
+    for i, (format, rows) in enumerate(parts):
+        test = f"if (row < {rows})" if not chain else f"else if ((row -= {parts[i - 1][1]}) < {rows})"
+        chain += f"{test} decode_row<{format}, {columns}>(w{i} + ulong(row) * {format}::bytes({columns}), to, lane, grid);\n"
+    constants: dict[str, int | float | str] = {"ROWS": sum(rows for _, rows in parts), "K": columns}
+    weights = tuple(f"w{i}" for i in range(len(parts)))
+    return Kernel("decode", (*weights, *extra), ("out",), THREADS, constants, ("blocks", "decoding"),
+                  {"GRID_TABLE": table, "PARTS": chain})  # fmt: skip
+
+
+# State and attention ----------------------------------------------------------------------------------------------
+
+
+def _row_constants(g: Geometry, ratio: int, simulated: bool) -> dict[str, int | float | str]:
+    return {
+        "KIND": ratio, "KIND_NUMBER": (SLIDING, CSA, HCA).index(ratio), "WIDTH": g.attention_key_length,
+        "INDEX_WIDTH": g.attention_indexer_key_length, "ROTARY": g.rope_dimension_count, "SIMULATED": simulated,
+        "EPSILON": g.attention_layer_norm_rms_epsilon, "RING": ring_size(g), "CSA_RING": CSA_RING, "HCA_RING": HCA_RING,
+        "WINDOW": g.attention_sliding_window,
+    }  # fmt: skip
+
+
+@cache
+def _lane_texts(columns: tuple[int, ...], stride: int, ratio: int) -> dict[str, str]:
+    """The compressors' `Lanes`, and their calls. `columns` are those of (value, gate) pairs in the projections."""
+    if ratio == SLIDING:
+        return {}
+
+    def lanes(values: int, gates: int, prefix: str) -> str:
+        return f"Lanes{{p, {stride}, {values}, {gates}, {prefix}_ape, {prefix}_lane}}"
+
+    if ratio == CSA:
+        return {"CSA_LANES": lanes(*columns[:2], "csa"), "INDEX_LANES": lanes(*columns[2:4], "index")}
+    return {"HCA_LANES": lanes(*columns[:2], "hca")}
+
+
+def _keep_calls(texts: dict[str, str], ratio: int, token: str, late: str = "") -> str:
+    """Calls that put a token's values and gates into the rings; `late` is a condition on the ring's length."""
+
+    def call(template: str, lanes: str, ring: str) -> str:
+        test = late.replace("LENGTH", ring)
+        return f"{test} keep_lanes<{template}>({texts[lanes]}, span, position_of(step, {token}), {token}, tid, THREADS);\n"
+
+    if ratio == CSA:
+        return call("4, 2, WIDTH, CSA_RING", "CSA_LANES", "CSA_RING") + call(
+            "4, 2, INDEX_WIDTH, CSA_RING", "INDEX_LANES", "CSA_RING"
+        )
+    return call("128, 1, WIDTH, HCA_RING", "HCA_LANES", "HCA_RING") if ratio == HCA else ""
+
+
+def lane_inputs(ratio: int) -> tuple[str, ...]:
+    """Names of the compressors' arrays, in the order of the ops."""
+    if ratio == CSA:
+        return ("csa_ape", "csa_norm", "csa_lane", "csa_pool", "index_ape", "index_norm", "index_lane", "index_pool")
+    return ("hca_ape", "hca_norm", "hca_lane", "hca_pool") if ratio == HCA else ()
+
+
+@geometry_cache
+def append(
+    g: Geometry, ratio: int, simulated: bool, columns: tuple[int, ...], stride: int, jobs: tuple[Job, ...], slots: int
+) -> Kernel:
+    """(step, p, kv_norm, window, after, lanes..., [norm, weights]) -> (rows, done, [out]): rows into rings and pools, and
+    in decode the query projections in the same launch. `columns` holds the window row's column first."""
+    from ds4_backend.ops.kernels.generator import compact, source
+
+    texts = _lane_texts(columns[1:], stride, ratio)
+    close = {CSA: "part_close_csa.msl", HCA: "part_close_hca.msl"}.get(ratio)
+    table, extra = grid_table([job.format for job in jobs])
+    text = compact(source("part_append.msl"))
+    text = text.replace("CLOSE_ROWS", compact(source(close)) if close else "").replace("GRID_TABLE", table)
+    text = text.replace("KEEP_LANES", _keep_calls(texts, ratio, "token"))
+    for name, lanes in texts.items():
+        text = text.replace(name, lanes)
+    weights: tuple[str, ...] = ()
+    if jobs:
+        weights = ("norm", *(f"w{i}" for i in range(len(jobs))), *extra)
+        text += "if (block >= append_blocks) {\nuint project_block = block - append_blocks;\n{\nuint block = project_block;\n"
+        text += parts_of(jobs, slots, "out", str(sum(job.rows for job in jobs)), g.attention_layer_norm_rms_epsilon)
+        text += "}\n}\n"
+    constants = _row_constants(g, ratio, simulated) | {"P_STRIDE": stride, "KV_AT": columns[0]}
+    return Kernel(
+        "append",
+        ("step", "p", "kv_norm", "window", "after", *lane_inputs(ratio), *weights),
+        ("rows", "done", *(("out",) if jobs else ())),
+        THREADS,
+        constants,
+        ("step", "hyper", "rows", "numbers", "blocks", "products"),
+        {"BODY": text},
+    )
+
+
+@geometry_cache
+def keep(g: Geometry, ratio: int, columns: tuple[int, ...], stride: int) -> Kernel:
+    """(step, p, rows, window, after, lanes...) -> done: the ends of long spans into the rings."""
+    texts = _lane_texts(columns[1:], stride, ratio)
+    calls = _keep_calls(texts, ratio, "token", "if (left <= LENGTH)")
+    for name, lanes in texts.items():
+        calls = calls.replace(name, lanes)
+    return Kernel(
+        "keep", ("step", "p", "rows", "window", "after", *lane_inputs(ratio)), ("done",), THREADS,
+        _row_constants(g, ratio, False), ("step", "hyper", "rows"), {"KEEP_LANES": calls},
+    )  # fmt: skip
+
+
+@geometry_cache
+def score(g: Geometry, simulated: bool, weights_at: int, stride: int, iq_at: int, iq_stride: int) -> Kernel:
+    """(step, iq, p, pool, after) -> scores. Index queries begin at column `iq_at` of rows of `iq_stride`."""
+    constants = _row_constants(g, CSA, simulated) | {
+        "HEADS": g.attention_indexer_head_count, "WEIGHTS_AT": weights_at, "P_STRIDE": stride,
+        "IQ_AT": iq_at, "IQ_STRIDE": iq_stride,
+    }  # fmt: skip
+    return Kernel(
+        "score", ("step", "iq", "p", "pool", "after"), ("scores",), TILE_THREADS, constants, ("step", "hyper", "rows")
+    )
+
+
+@geometry_cache
+def top_k(g: Geometry) -> Kernel:
+    """(step, scores) -> chosen."""
+    constants: dict[str, int | float | str] = {"K": g.attention_indexer_top_k}
+    return Kernel("top_k", ("step", "scores"), ("chosen",), TOP_K_THREADS, constants, ("step", "selecting"))
+
+
+@geometry_cache
+def attend(g: Geometry, ratio: int, stride: int) -> Kernel:
+    """(step, q, rows, window, pool, chosen, after) -> (parts, stats); a token's queries are `stride` after the last's."""
+    constants = _row_constants(g, ratio, False) | {
+        "HEADS": g.attention_head_count, "HEADS_UP": heads_up(g), "TOP_K": g.attention_indexer_top_k,
+        "PER_PAGE": 1 if ratio == HCA else 32, "SCALE": float(g.attention_key_length**-0.5),
+        "Q_STRIDE": stride,
+    }  # fmt: skip
+    inputs = ("step", "q", "rows", "window", "pool", "chosen", "after")
+    return Kernel("attend", inputs, ("parts", "stats"), TILE_THREADS, constants, ("step", "numbers"))
+
+
+@geometry_cache
+def combine(g: Geometry, ratio: int) -> Kernel:
+    """(step, parts, stats, sinks) -> heads float32 [T, H, d]."""
+    constants = _row_constants(g, ratio, False) | {
+        "HEADS": g.attention_head_count, "HEADS_UP": heads_up(g), "OUT": "float",
+    }  # fmt: skip
+    return Kernel("combine", ("step", "parts", "stats", "sinks"), ("heads",), THREADS, constants, ("step",))
+
+
+@cache
+def move() -> Kernel:
+    """(target, source, list) -> done: whole units copied in place."""
+    return Kernel("move", ("target", "source", "list"), ("done",), TILE_THREADS)
+
+
+# Experts ----------------------------------------------------------------------------------------------------------
+
+
+def _expert_constants(g: Geometry) -> dict[str, int | float | str]:
+    return {"D": g.embedding_length, "F": g.expert_feed_forward_length, "E": g.expert_count, "USED": g.expert_used_count}
+
+
+@geometry_cache
+def experts_up(g: Geometry, format: str, hashed: bool, clamp: float, logits_stride: int) -> Kernel:
+    """(step, x, logits, bias, table, gate, up) -> (mid, chosen, shares)."""
+    grid, extra = grid_table([format])
+    constants = _expert_constants(g) | {
+        "FORMAT": format, "HASHED": hashed, "CLAMP": float(clamp), "SCALE": float(g.expert_weights_scale), "R": 2,
+        "LOGITS_STRIDE": logits_stride,
+    }  # fmt: skip
+    return Kernel(
+        "experts_up", ("step", "x", "logits", "bias", "table", "gate", "up", *extra), ("mid", "chosen", "shares"),
+        THREADS, constants, ("step", "numbers", "blocks", "products", "routing"), {"GRID_TABLE": grid},
+    )  # fmt: skip
+
+
+@geometry_cache
+def experts_down(g: Geometry, format: str, shared: str, shared_stride: int, shared_at: int) -> Kernel:
+    """(mid, chosen, down, shared_mid, shared_down) -> y."""
+    grid, extra = grid_table([format, shared])
+    constants = _expert_constants(g) | {"FORMAT": format, "SHARED": shared, "SHARED_STRIDE": shared_stride, "R": 4,
+                                        "SHARED_AT": shared_at}
+    return Kernel(
+        "experts_down", ("mid", "chosen", "down", "shared_mid", "shared_down", *extra), ("y",),
+        32 * (g.expert_used_count + 1), constants, ("numbers", "blocks", "products"), {"GRID_TABLE": grid},
+    )  # fmt: skip
+
+
+@geometry_cache
+def plan(g: Geometry) -> Kernel:
+    """(step, chosen) -> (order, place, tiles)."""
+    constants = {**_expert_constants(g), "TILE": TILE}
+    return Kernel("plan", ("step", "chosen"), ("order", "place", "tiles"), (g.expert_count // 32 + 1) * 32, constants, ("step",))
+
+
+@cache
+def tiles(format: str, rows: int, columns: int, used: int, clamp: float | None) -> Kernel:
+    """(tiles, order, x, w0, w1) -> out: with a clamp swiglu of two matrices, float16; else one matrix, float32."""
+    grid, extra = grid_table([format])
+    constants: dict[str, int | float | str] = {
+        "FORMAT": format, "ROWS": rows, "K": columns, "USED": used, "PAIRED": clamp is not None,
+        "CLAMP": float(clamp or 0.0), "OUT": "float" if clamp is None else "half",
+    }  # fmt: skip
+    return Kernel(
+        "tiles", ("tiles", "order", "x", "w0", "w1", *extra), ("out",), TILE_THREADS, constants, ("numbers", "blocks", "products"),
+        {"GRID_TABLE": grid},
+    )  # fmt: skip
+
+
+@geometry_cache
+def gather(g: Geometry) -> Kernel:
+    """(pairs, place, shares, shared) -> y."""
+    return Kernel("gather", ("pairs", "place", "shares", "shared"), ("y",), TILE_THREADS, _expert_constants(g))

@@ -1,0 +1,106 @@
+"""What the kernel ops hand to the model between launches: mostly work that is put off until it can be fused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+import numpy as np
+
+from ds4_backend.ops.base import Compressor
+from ds4_backend.ops.kernels.state import KernelState
+from ds4_backend.ops.kernels.steps import Plan
+from ds4_backend.ops.mlx.linear import Blocks
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """Matrices that read the same input; outputs lie side by side, each at its column, rows `stride` apart."""
+
+    matrices: tuple[Blocks, ...]
+    columns: tuple[int, ...]
+    stride: int
+
+
+class Columns(NamedTuple):
+    """Some columns of a stack's output [T, stride]."""
+
+    array: mx.array
+    at: int
+    width: int
+
+
+class Gates(NamedTuple):
+    """What `hc_pre` leaves: the streams as they are now, and output gates and mixing [T, n + n * n]."""
+
+    streams: mx.array
+    mixed: mx.array
+
+
+class Spread(NamedTuple):
+    """Streams that a sub-layer's output is still to be spread over; the next hyper-connection does it."""
+
+    streams: mx.array
+    y: mx.array
+    mixed: mx.array
+
+
+class Routing(NamedTuple):
+    """A router that runs with the experts."""
+
+    router: Any
+    step: Step
+
+
+@dataclass(eq=False)
+class HyperWeights:
+    """A hyper-connection as its kernel wants it: raw bytes and their type, scales and base of at least 8 values."""
+
+    fn: mx.array
+    fn_type: str
+    scales: mx.array
+    base: mx.array
+    owner: Any
+
+
+@dataclass
+class Layer:
+    """One layer's attention, gathered from the calls before `attend`."""
+
+    low: Columns
+    low_norm: mx.array
+    q_b: Blocks
+    kv: Columns | None = None
+    kv_norm: mx.array | None = None
+    compressors: dict[str, tuple[Columns, Columns, Compressor]] = field(default_factory=dict)
+    index_q_b: Blocks | None = None
+    index_weights: Columns | None = None
+
+
+@dataclass
+class Step:
+    """The shared part of one forward pass, and the layer that is being gathered."""
+
+    plan: Plan
+    array: mx.array
+    state: KernelState
+    ids: mx.array
+    layer: Layer | None = None
+
+    @property
+    def tokens(self) -> int:
+        return self.plan.tokens
+
+    def of_tokens(self, tokens: int) -> Step:
+        """The same for products of another number of rows: the head's."""
+        if tokens == self.tokens:
+            return self
+        header = np.zeros(8, np.int32)
+        header[0] = tokens
+        return Step(replace(self.plan, tokens=tokens), mx.array(header), self.state, self.ids)
+
+    @property
+    def gathered(self) -> Layer:
+        assert self.layer is not None
+        return self.layer

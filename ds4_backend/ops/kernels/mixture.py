@@ -1,0 +1,108 @@
+"""Router and experts: three launches for few tokens, expert-sorted tiles for many. It knows no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from ds4_backend.gguf.geometry import Geometry
+from ds4_backend.ops.base import Experts, Router
+from ds4_backend.ops.kernels import bodies
+from ds4_backend.ops.kernels.handles import Step
+from ds4_backend.ops.kernels.products import Products
+from ds4_backend.ops.kernels.projections import MOST_TOKENS, WARPS, Job
+from ds4_backend.ops.mlx.experts import route
+from ds4_backend.ops.mlx.linear import Blocks
+
+UP_ROWS, DOWN_ROWS = 2, 4
+"""Rows of a simdgroup in the decode kernels (constants R of their bodies)."""
+
+
+class Mixture:
+    """The feed-forward sub-layer of one network."""
+
+    def __init__(self, g: Geometry, products: Products) -> None:
+        self.g, self.products, self.launcher = g, products, products.launcher
+        self.shared_at = -(-g.expert_count // 4) * 4
+
+    def run(self, x: mx.array, router: Router, e: Experts, step: Step) -> mx.array:
+        """y [T, D] of x [T, D]."""
+        return self._few(x, router, e, step) if step.tokens <= MOST_TOKENS else self._many(x, router, e, step)
+
+    # Decode
+
+    def _few(self, x: mx.array, router: Router, e: Experts, step: Step) -> mx.array:
+        g, tokens, used = self.g, step.tokens, self.g.expert_used_count
+        stride = self.shared_at + g.expert_feed_forward_length
+        first = self._logits_and_shared(x, router, e, step, stride)
+        hashed = router.table is not None
+        kernel = bodies.experts_up(g, e.gate.format_name, hashed, e.clamp, stride)
+        bias, table = (step.array, router.table) if hashed else (router.bias, step.array)
+        bias = x if hashed else bias
+        groups = (-(-g.expert_feed_forward_length // (WARPS * UP_ROWS)), used, tokens)
+        pairs = max(tokens * used, 8)
+        mid, chosen, shares = self.launcher.run(
+            kernel,
+            [step.array, x, first, bias, table, e.gate.raw, e.up.raw, *self.products.table(e.gate)],
+            [((tokens, used, g.expert_feed_forward_length), "float32"), ((pairs,), "int32"), ((pairs,), "float32")],
+            groups,
+        )
+        kernel = bodies.experts_down(g, e.down.format_name, e.shared_down.format_name, stride, self.shared_at)
+        (y,) = self.launcher.run(
+            kernel,
+            [mid, chosen, e.down.raw, first, e.shared_down.raw, *self.products.table(e.down, e.shared_down)],
+            [((tokens, g.embedding_length), "float32")],
+            (-(-g.embedding_length // DOWN_ROWS), tokens, 1),
+        )
+        return y
+
+    def _logits_and_shared(self, x: mx.array, router: Router, e: Experts, step: Step, stride: int) -> mx.array:
+        """Router logits [T, E], then the shared expert's swiglu [T, F], side by side."""
+        gate: Blocks = router.gate
+        jobs = (
+            Job(gate.format_name, gate.rows, gate.columns, 0),
+            Job(e.shared_gate.format_name, e.shared_gate.rows, e.shared_gate.columns, self.shared_at, paired=True,
+                clamp=float(e.clamp)),
+        )  # fmt: skip
+        return self.products.jobs(x, jobs, [gate, e.shared_gate, e.shared_up], step, stride)
+
+    # Prefill
+
+    def _many(self, x: mx.array, router: Router, e: Experts, step: Step) -> mx.array:
+        g, tokens, used = self.g, step.tokens, self.g.expert_used_count
+        chosen, shares = route(x, router, step.ids, used, g.expert_weights_scale)
+        chosen = mx.contiguous(chosen.astype(mx.int32))
+        pairs, count = tokens * used, -(-tokens * used // bodies.TILE) + g.expert_count
+        order, place, tiles = self.launcher.run(
+            bodies.plan(g), [step.array, chosen],
+            [((pairs,), "int32"), ((pairs,), "int32"), ((max(3 * count, 8),), "int32")], (1, 1, 1),
+        )  # fmt: skip
+        half = x.astype(mx.float16)
+        width, depth = g.expert_feed_forward_length, g.embedding_length
+        mid = self._tiles([tiles, order, half, e.gate.raw, e.up.raw], [e.gate], float(e.clamp), (pairs, width), count)
+        routed = self._tiles([tiles, order, mid, e.down.raw, e.down.raw], [e.down], None, (pairs, depth), count)
+        (y,) = self.launcher.run(
+            bodies.gather(g), [routed, place, mx.contiguous(shares), self._shared(half, e)],
+            [((tokens, depth), "float32")], (-(-depth // bodies.TILE_THREADS), tokens, 1),
+        )  # fmt: skip
+        return y
+
+    def _tiles(
+        self, inputs: list[mx.array], matrices: Sequence[Blocks], clamp: float | None, shape: tuple[int, int], count: int
+    ) -> mx.array:
+        (matrix,) = matrices
+        kernel = bodies.tiles(matrix.format_name, matrix.rows, matrix.columns, self.g.expert_used_count, clamp)
+        dtype = "float32" if clamp is None else "float16"
+        (out,) = self.launcher.run(
+            kernel, inputs + self.products.table(matrix), [(shape, dtype)], (-(-matrix.rows // 64), count, 1)
+        )
+        return out
+
+    def _shared(self, x: mx.array, e: Experts) -> mx.array:
+        both = self.products.wide(x, e.shared_gate, e.shared_up)
+        gate, up = both[:, : e.shared_gate.rows], both[:, e.shared_gate.rows : 2 * e.shared_gate.rows]
+        gate = mx.minimum(gate, e.clamp)
+        return self.products.wide(gate * mx.sigmoid(gate) * mx.clip(up, -e.clamp, e.clamp), e.shared_down)
+
+

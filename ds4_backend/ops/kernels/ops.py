@@ -1,0 +1,170 @@
+"""`KernelOps`: the ops contract over fused kernels. What a launch can hold is put off until it is complete.
+
+Decode of 1 to 8 tokens takes 11 launches a layer, 13 in a CSA layer that chooses rows (see docs/gpu.md); more tokens go
+as prefill: matrices decoded to float16 and MLX's products, experts in tiles sorted by expert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from ds4_backend.gguf.geometry import Geometry
+from ds4_backend.gguf.reader import Tensor
+from ds4_backend.ops import simulate
+from ds4_backend.ops.base import Batch, Compressor, Experts, Head, Ops, Router, State
+from ds4_backend.ops.kernels import bodies
+from ds4_backend.ops.kernels.attention import Attention
+from ds4_backend.ops.kernels.handles import Columns, Gates, HyperWeights, Layer, Routing, Spread, Stack, Step
+from ds4_backend.ops.kernels.kernel import Launcher
+from ds4_backend.ops.kernels.limits import check
+from ds4_backend.ops.kernels.mixture import Mixture
+from ds4_backend.ops.kernels.products import Products, make_stack, padded
+from ds4_backend.ops.kernels.projections import MOST_TOKENS
+from ds4_backend.ops.kernels.state import KernelState
+from ds4_backend.ops.kernels.steps import Planner
+from ds4_backend.ops.mlx.blocks import decode
+from ds4_backend.ops.mlx.linear import Blocks, load_blocks
+
+PACE_FEW, PACE_MANY = 4, 1
+"""Layers between two hand-overs of queued work to the device, in decode and in prefill."""
+
+
+class KernelOps(Ops):
+    """Ops over a launcher. Use it from one thread."""
+
+    def __init__(self, geometry: Geometry, launcher: Launcher, *, cache_simulation: bool) -> None:
+        super().__init__(geometry, cache_simulation=cache_simulation)
+        check(geometry)
+        if cache_simulation:
+            simulate.check_widths(geometry)
+        self.name, self.launcher = launcher.language, launcher
+        self.products = Products(launcher)
+        self.attention = Attention(geometry, self.products, cache_simulation)
+        self.mixture = Mixture(geometry, self.products)
+        self.planner = Planner(geometry)
+        self._current: Step
+        self._since = 0
+
+    # Weights
+
+    def matrix(self, tensor: Tensor) -> Blocks:
+        return load_blocks(tensor)
+
+    def vector(self, tensor: Tensor) -> mx.array:
+        if tensor.format.name.startswith("I"):
+            return mx.array(tensor.array())
+        values = tensor.dequantize()
+        return padded(values) if values.size < 8 else mx.array(values)
+
+    def stack(self, tensors: Sequence[Tensor]) -> Stack:
+        return make_stack(tuple(load_blocks(t) for t in tensors))
+
+    def hyper_connection(self, fn: Tensor, scale: Tensor, base: Tensor) -> HyperWeights:  # type: ignore[override]
+        blocks = load_blocks(fn)
+        return _hyper_weights(blocks, self.vector(scale), self.vector(base))
+
+    # One forward pass
+
+    def new_state(self) -> KernelState:
+        return KernelState(self.geometry, self.launcher)
+
+    def begin(self, batch: Batch, state: State) -> Step:
+        assert isinstance(state, KernelState)
+        plan = self.planner.plan(batch)
+        self._current = Step(plan, mx.array(plan.array), state, mx.array(batch.ids))
+        return self._current
+
+    def embed(self, table: Blocks, step: Step) -> mx.array:
+        g = self.geometry
+        shape = (step.tokens, g.hyper_connection_count, g.embedding_length)
+        inputs = [step.array, table.raw, *self.products.table(table)]
+        groups = (-(-g.embedding_length // 256), step.tokens, 1)
+        (streams,) = self.launcher.run(bodies.embed(g, table.format_name), inputs, [(shape, "float32")], groups)
+        return streams
+
+    def hc_pre(self, streams: mx.array | Spread, hc: HyperWeights, norm: mx.array) -> tuple[mx.array, Gates]:  # type: ignore[override]
+        now, mixed, x = self._hyper(streams, hc, norm, head=False)
+        return x, Gates(now, mixed)
+
+    def hc_post(self, streams: mx.array | Spread, y: mx.array, mix: Gates) -> Spread:
+        return Spread(mix.streams, y, mix.mixed)
+
+    def project(self, x: mx.array, weights: Stack) -> tuple[Columns, ...]:
+        return self.products.stack(x, weights, self._current)
+
+    def queries(self, low: Columns, norm: mx.array, q_b: Blocks, ratio: int, step: Step) -> tuple[None, None]:
+        step.layer = Layer(low, norm, q_b)
+        return None, None
+
+    def window_rows(self, kv: Columns, norm: mx.array, ratio: int, step: Step) -> None:
+        step.gathered.kv, step.gathered.kv_norm = kv, norm
+
+    def compress(
+        self, values: Columns, gates: Columns, compressor: Compressor, ratio: int, ordinal: int, kind: str, step: Step
+    ) -> None:
+        step.gathered.compressors[kind] = (values, gates, compressor)
+
+    def select(self, low: None, q_b: Blocks, weights: Columns, ordinal: int, step: Step) -> None:
+        step.gathered.index_q_b, step.gathered.index_weights = q_b, weights
+
+    def attend(
+        self, q: None, rows: None, sinks: mx.array, layer: int, ordinal: int, selection: None, step: Step
+    ) -> mx.array:
+        return self.attention.heads(step, sinks, layer, ordinal)
+
+    def grouped_output(self, heads: mx.array, a: Blocks, b: Blocks) -> mx.array:
+        step, groups = self._current, self.geometry.attention_output_group_count
+        low = self.products.one(heads.reshape(heads.shape[0], -1), a, step, groups)
+        return self.products.one(low, b, step)
+
+    def route(self, x: mx.array, router: Router, step: Step) -> tuple[Routing, None]:
+        return Routing(router, step), None
+
+    def experts(self, x: mx.array, chosen: Routing, weights: None, experts: Experts) -> mx.array:
+        y = self.mixture.run(x, chosen.router, experts, chosen.step)
+        self._hand_over(y, PACE_FEW if chosen.step.tokens <= MOST_TOKENS else PACE_MANY)
+        return y
+
+    def head(self, streams: mx.array | Spread, wanted: NDArray[np.int32], head: Head) -> mx.array:
+        if len(wanted) < self._current.tokens:
+            index = mx.array(wanted)
+            streams = Spread(*(part[index] for part in streams)) if isinstance(streams, Spread) else streams[index]
+        weights = _hyper_weights(head.fn, head.scale, head.base)
+        _, _, x = self._hyper(streams, weights, head.norm, head=True)
+        step = self._current.of_tokens(len(wanted))
+        return self.products.one(x, head.output, step)
+
+    def to_host(self, array: mx.array) -> NDArray[np.float32]:
+        return np.array(array.astype(mx.float32))
+
+    # Parts
+
+    def _hyper(self, streams: mx.array | Spread, hc: HyperWeights, norm: mx.array, head: bool) -> list[mx.array]:
+        """One launch: (streams as they are now, mix, x)."""
+        g, post = self.geometry, isinstance(streams, Spread)
+        x, y, mixed = streams if isinstance(streams, Spread) else (streams, streams, streams)
+        n, tokens = g.hyper_connection_count, x.shape[0]
+        outputs = [(x.shape, "float32"), ((tokens, n + n * n), "float32"), ((tokens, g.embedding_length), "float32")]
+        kernel = bodies.hyper(g, hc.fn_type, post, head)
+        return self.launcher.run(kernel, [x, y, mixed, hc.fn, hc.scales, hc.base, norm], outputs, (tokens, 1, 1))
+
+    def _hand_over(self, array: mx.array, pace: int) -> None:
+        """Let the device begin while Python builds the next layers."""
+        self._since += 1
+        if self._since >= pace:
+            self._since = 0
+            mx.async_eval(array)
+
+
+FN_TYPES = {"F16": "half", "F32": "float"}
+
+
+def _hyper_weights(fn: Blocks, scales: mx.array, base: mx.array) -> HyperWeights:
+    """Raw F16 or F32; other formats are decoded to float32."""
+    kind = FN_TYPES.get(fn.format_name)
+    raw = fn.raw if kind else decode(fn.raw, fn.format_name)
+    return HyperWeights(raw, kind or "float", scales, base, fn.owner)

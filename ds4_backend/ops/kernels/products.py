@@ -1,0 +1,108 @@
+"""Products of activations with raw blocks: fused kernels for few rows, decoded matrices for many. It knows no layers."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from ds4_backend.ops.kernels import bodies
+from ds4_backend.ops.kernels.handles import Columns, Stack, Step
+from ds4_backend.ops.kernels.kernel import Launcher
+from ds4_backend.ops.kernels.projections import (
+    GRID,
+    MOST_TOKENS,
+    THREADS,
+    Job,
+    blocks_of,
+    project,
+    token_slots,
+)
+from ds4_backend.ops.mlx.linear import Blocks
+
+
+class Products:
+    """Products by one launcher."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self.launcher = launcher
+
+    @cached_property
+    def grid(self) -> mx.array:
+        """IQ2_XXS's 256 rows of 8 magnitudes as bytes, uint32 [512]."""
+        from gguf.quants import IQ2_XXS
+
+        IQ2_XXS.init_grid()
+        assert IQ2_XXS.grid is not None
+        return mx.array(np.ascontiguousarray(IQ2_XXS.grid.reshape(256, 8).astype(np.uint8)).view(np.uint32).reshape(-1))
+
+    def table(self, *matrices: Blocks) -> list[mx.array]:
+        """The grid, where one of the matrices needs it: a kernel's last input."""
+        return [self.grid] if any(m.format_name == GRID for m in matrices) else []
+
+    def jobs(
+        self, x: mx.array, jobs: tuple[Job, ...], matrices: list[Blocks], step: Step, stride: int
+    ) -> mx.array:
+        """At most 8 rows x through several matrices in one launch: [T, stride] float32."""
+        slots = token_slots(step.tokens)
+        kernel = project(jobs, slots, stride)
+        inputs = [step.array, x, *(m.raw for m in matrices), *self.table(*matrices)]
+        (out,) = self.launcher.run(kernel, inputs, [((step.tokens, stride), "float32")], (blocks_of(jobs, slots), 1, 1))
+        return out
+
+    def stack(self, x: mx.array, stack: Stack, step: Step) -> tuple[Columns, ...]:
+        """x [T, D] through each matrix."""
+        if step.tokens <= MOST_TOKENS:
+            jobs = tuple(
+                Job(m.format_name, m.rows, m.columns, at) for m, at in zip(stack.matrices, stack.columns, strict=True)
+            )
+            out = self.jobs(x, jobs, list(stack.matrices), step, stack.stride)
+        else:
+            out = self.wide(x, *stack.matrices)
+        return tuple(Columns(out, at, m.rows) for m, at in zip(stack.matrices, stack.columns, strict=True))
+
+    def one(self, x: mx.array, matrix: Blocks, step: Step, groups: int = 1) -> mx.array:
+        """x [T, groups * in] through a matrix, or through a group of its rows each: [T, rows]."""
+        if step.tokens > MOST_TOKENS:
+            return self.wide(x, matrix) if groups == 1 else self._wide_groups(x, matrix, groups)
+        job = Job(matrix.format_name, matrix.rows, matrix.columns, 0, stride=x.shape[1], groups=groups)
+        return self.jobs(x, (job,), [matrix], step, matrix.rows)
+
+    def wide(self, x: mx.array, *matrices: Blocks) -> mx.array:
+        """Many rows: float16 inputs, float32 result [T, rows of all], rounded up to whole fours of columns."""
+        return (x.astype(mx.float16) @ self.decoded(*matrices).T).astype(mx.float32)
+
+    def decoded(self, *matrices: Blocks) -> mx.array:
+        """Matrices one under the other as float16 [rows, columns]."""
+        columns, rows = matrices[0].columns, sum(m.rows for m in matrices)
+        kernel = bodies.decode(tuple((m.format_name, m.rows) for m in matrices), columns)
+        inputs = [*(m.raw for m in matrices), *self.table(*matrices)]
+        groups = (-(-rows // (THREADS // 32)), 1, 1)
+        (out,) = self.launcher.run(kernel, inputs, [((_whole(rows), columns), "float16")], groups)
+        return out
+
+    def _wide_groups(self, x: mx.array, matrix: Blocks, groups: int) -> mx.array:
+        parts = x.astype(mx.float16).reshape(x.shape[0], groups, -1).swapaxes(0, 1)  # [G, T, in]
+        weights = self.decoded(matrix).reshape(groups, -1, matrix.columns)
+        return (parts @ weights.swapaxes(1, 2)).swapaxes(0, 1).reshape(x.shape[0], -1).astype(mx.float32)
+
+
+def make_stack(matrices: tuple[Blocks, ...]) -> Stack:
+    """Matrices side by side; rows of the output are whole fours of floats apart, so that any can be read by fours."""
+    columns, at = [], 0
+    for m in matrices:
+        columns.append(at)
+        at += m.rows
+    return Stack(matrices, tuple(columns), _whole(at))
+
+
+def padded(array: Any) -> mx.array:
+    """A small float array as float32 of at least 8 values: Metal treats smaller inputs otherwise."""
+    flat = np.asarray(array, np.float32).reshape(-1)
+    return mx.array(np.concatenate([flat, np.zeros(max(0, 8 - len(flat)), np.float32)]))
+
+
+def _whole(rows: int) -> int:
+    return -(-rows // 4) * 4
