@@ -136,7 +136,7 @@ def _load(name: str, path: Path, settings: Settings, progress: Progress, make_ro
         model = worker.call(
             load_model,
             file,
-            ops=_ops(settings, file),
+            ops=ops_for(settings, file),
             cache_simulation=profile.cache_simulation,
             progress=progress,
         )
@@ -177,7 +177,7 @@ def _disk(settings: Settings, file: GGUF, profile: Profile, model: Model, tokeni
     return DiskCache(store, name, model, tokenizer)
 
 
-def _ops(settings: Settings, file: GGUF) -> str:
+def ops_for(settings: Settings, file: GGUF) -> str:
     """What computes. The numpy ops suit a model that fits a processor's caches; MLX reads the blocks of a large one."""
     if settings.ops != "auto":
         return settings.ops
