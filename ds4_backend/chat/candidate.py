@@ -65,7 +65,9 @@ class Candidate:
         events = [*block.feed(text), *block.finish(ended)]
         if not block.done or (self.strict and (block.warnings or not self._knows_all(block))):
             return None
-        return Reading(_of_complete_calls(events, first_index + len(block.calls)), block)
+        end = first_index + len(block.calls)  # of an incomplete call nothing was sent, so nothing is told
+        block.started, block.invalid = len(block.calls), [index for index in block.invalid if index < end]
+        return Reading(_of_complete_calls(events, end), block)
 
     def _knows_all(self, block: CallBlock) -> bool:
         return all(self.signatures.knows(call.name) for call in block.calls)

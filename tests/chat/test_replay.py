@@ -93,12 +93,16 @@ class Chat:
     def prompt(self) -> Encoded:
         return encode(self.tokenizer, self.request, self.turns.find)
 
-    def answer(self, ids: list[int], stop: tuple[str, ...] = (), finish: bool = True) -> tuple[Message, list[int]]:
+    def answer(
+        self, ids: list[int], stop: tuple[str, ...] = (), finish: bool = True, ended: bool = False
+    ) -> tuple[Message, list[int]]:
         """The message as the client gets it, and the ids of the state after it."""
         prompt = self.prompt()
         thinking = render(self.request, "0731").thinking
-        parser = Parser(self.tokenizer, thinking, stop)
+        parser = Parser(self.tokenizer, thinking, stop, self.request.tools or None)
         sampled = list(itertools.takewhile(lambda id: not parser.done and parser.push(id) is not None, ids))
+        if ended:
+            parser.push(self.tokenizer.eos)
         if finish:
             parser.finish()
         if record := record_of(prompt, sampled, parser, self.tokenizer):
