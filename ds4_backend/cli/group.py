@@ -16,6 +16,7 @@ from ds4_backend.errors import DS4Error
 from ds4_backend.settings import wants_traceback
 
 COMMANDS = {
+    "bench": "ds4_backend.cli.bench",
     "cache": "ds4_backend.cli.cache",
     "convert": "ds4_backend.cli.convert",
     "debug": "ds4_backend.cli.debug",

@@ -135,7 +135,8 @@ def random_ids(model: Model, count: int, seed: int = 0) -> list[int]:
 
 def launch_count(model: Model) -> int | None:
     """Kernels that the ops have launched so far, where they count them."""
-    count = getattr(model.ops, "launches", None)
+    counter = getattr(model.ops, "launcher", model.ops)
+    count = getattr(counter, "launches", None)
     return None if count is None else int(count)
 
 

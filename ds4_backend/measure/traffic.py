@@ -7,6 +7,7 @@ looked up; of the state, the rows that attention reads. What a device moves beyo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ds4_backend.gguf.geometry import CSA, HCA, Geometry
 from ds4_backend.gguf.reader import Tensor
@@ -41,9 +42,18 @@ def state_size(g: Geometry, length: int, value_bytes: float = ROW_BYTES) -> int:
     return int(value_bytes * values)
 
 
-def bandwidth_share(nbytes: int, tokens_per_second: float, bytes_per_second: float) -> float:
-    """Of the rate at which the memory alone would allow tokens, the share that was measured."""
-    return tokens_per_second * nbytes / bytes_per_second
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """What the memory alone would allow: its bytes a second, the bytes of weights that a token reads, the network."""
+
+    bytes_per_second: float
+    weight_bytes: int
+    geometry: Geometry
+
+    def share(self, tokens_per_second: float, length: int) -> float:
+        """Of the ceiling at a context of `length` tokens, the share that was measured."""
+        nbytes = self.weight_bytes + state_bytes(self.geometry, length)
+        return tokens_per_second * nbytes / self.bytes_per_second
 
 
 def _share(name: str, tensor: Tensor, g: Geometry) -> int:

@@ -10,7 +10,7 @@ from ds4_backend.gguf.shapes import FLASH
 from ds4_backend.measure import frontiers as bench
 from ds4_backend.measure.bandwidth import copy_bandwidth
 from ds4_backend.measure.synthetic_state import synthetic_sequence
-from ds4_backend.measure.traffic import bandwidth_share, state_bytes, state_size, weight_bytes
+from ds4_backend.measure.traffic import Ceiling, state_bytes, state_size, weight_bytes
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,10 @@ def test_a_flash_token_reads_what_the_roofline_counts():
 
 
 def test_the_share_of_the_ceiling_is_one_where_only_the_memory_limits():
-    assert bandwidth_share(10, 20.0, 200.0) == 1.0
+    ceiling = Ceiling(1e12, 9_000_000_000, FLASH)
+    fastest = 1e12 / (9_000_000_000 + state_bytes(FLASH, 2048))
+    assert ceiling.share(fastest, 2048) == pytest.approx(1.0)
+    assert ceiling.share(fastest, 131_072) > 1.0  # the same speed with more to read
 
 
 @pytest.mark.parametrize("ops", ["numpy", "mlx"])
