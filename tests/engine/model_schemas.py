@@ -15,14 +15,14 @@ import jsonschema
 Schema = dict[str, Any]
 
 
-def model_schemas(count: int) -> list[tuple[str, Schema]]:
-    """Name and schema of `count` models, evenly spread over all of them in the order of their names."""
+def model_schemas(count: int) -> list[Schema]:
+    """The schemas of `count` models, evenly spread over all of them in the order of their names."""
     models = sorted(_models(), key=lambda model: (model.__module__, model.__name__))
     assert len(models) >= count, f"the installed openai package has only {len(models)} models"
     chosen = [models[index * len(models) // count] for index in range(count)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return [(model.__name__, model.model_json_schema()) for model in chosen]
+        return [model.model_json_schema() for model in chosen]
 
 
 def _models() -> Iterator[Any]:
