@@ -119,3 +119,33 @@ def test_tracebacks_are_asked_for_by_variable():
     assert wants_traceback({"DS4_BACKEND_TRACEBACK": "1"})
     assert not wants_traceback({"DS4_BACKEND_TRACEBACK": "0"})
     assert not wants_traceback({})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("5m", 300), ("1.5h", 5400), ("1d", 86400), ("-1", -1), ("0", 0)]
+)
+def test_a_time_is_a_number_of_seconds_or_has_a_unit(text, seconds):
+    assert load({"DS4_BACKEND_KEEP_ALIVE": text}).keep_alive == seconds
+
+
+@pytest.mark.parametrize("text", ["soon", "5 weeks", "", "1e3", "m"])
+def test_any_other_time_is_refused(text):
+    assert "allowed: seconds, or a time such as 90s" in refusal({"DS4_BACKEND_KEEP_ALIVE": text})
+
+
+@pytest.mark.parametrize("value", ["auto", "off", "unix:///run/ds4/socket", "http://127.0.0.1:11500"])
+def test_models_run_in_the_host_here_or_at_an_address(value):
+    assert load({"DS4_BACKEND_HOST": value}).host == value
+
+
+@pytest.mark.parametrize("value", ["on", "127.0.0.1:11500", "unix://", "http://", "ftp://x"])
+def test_a_host_that_is_none_of_these_is_refused(value):
+    assert "allowed: auto, off, or an address" in refusal({"DS4_BACKEND_HOST": value})
+
+
+def test_a_token_is_kept_out_of_sight():
+    settings = load({"DS4_BACKEND_TOKEN": "hunter2"})
+    assert settings.token == "hunter2"
+    assert "hunter2" not in repr(settings)
+    message = refusal({"DS4_BACKEND_TOKEN": "two words"})
+    assert "visible ASCII" in message and "two words" not in message

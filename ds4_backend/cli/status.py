@@ -20,7 +20,7 @@ def command(as_json: bool) -> None:
 
     place = place_of(settings.load())
     try:
-        told: dict[str, Any] = {"running": True, **link_of(place).call("/status")}
+        told: dict[str, Any] = {"running": True, **link_of(place).call("/status", seconds=20)}
     except Unreachable:
         told = {"running": False, "socket": str(place.socket), "log": str(place.log)}
     click.echo(json.dumps(told, indent=1, ensure_ascii=False) if as_json else "\n".join(_lines(told)))

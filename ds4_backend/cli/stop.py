@@ -35,7 +35,7 @@ def command(grace: float) -> None:
         click.echo("No host runs for these settings.")
         return
     try:
-        waiting = link_of(place).call("/stop", {"grace": grace})["requests"]
+        waiting = link_of(place).call("/stop", {"grace": grace}, seconds=20)["requests"]
         if waiting:
             click.echo(f"{waiting} requests in progress: they have {grace:g} s to end.", err=True)
     except (Unreachable, Lost):  # it is ending already, or does not answer any more

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 START_SECONDS = 180.0
 """How long a host may take until it answers: one that ends may have to write its caches first."""
 POLL_SECONDS = 0.03
+HELLO_SECONDS = 10.0
 LOG_BYTES = 1 << 20
 LOG_LINES = 12
 
@@ -36,7 +37,7 @@ def answers(place: Place) -> bool:
     if not place.socket.exists():
         return False
     try:
-        return link_of(place).call("/hello").get("stopping") is False
+        return link_of(place).call("/hello", seconds=HELLO_SECONDS).get("stopping") is False
     except (Unreachable, Lost):
         return False
 

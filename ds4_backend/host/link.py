@@ -75,13 +75,14 @@ class Link:
                 async for text in response.aiter_lines():
                     yield json.loads(text)
 
-    def call(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """POST `body`, or GET without one; the answer. Raises as `lines` does."""
+    def call(self, path: str, body: dict[str, Any] | None = None, seconds: float = SILENCE_SECONDS) -> dict[str, Any]:
+        """POST `body`, or GET without one; the answer, within `seconds`. Raises as `lines` does."""
         import httpx
 
         transport = httpx.HTTPTransport(uds=str(self.socket), verify=False) if self.socket else None
         with self._told(), httpx.Client(transport=transport, **self._options()) as client:
-            response = client.get(path) if body is None else client.post(path, json=body)
+            method = "GET" if body is None else "POST"
+            response = client.request(method, path, json=body, timeout=seconds)
             self._check(response)
             found = response.json()
             assert isinstance(found, dict)

@@ -87,7 +87,7 @@ def private_folder(folder: Path) -> None:
 def _identity(settings: Settings) -> str:
     """What makes one host another, as 12 hexadecimal digits. How long models stay, and traces, are not part of it."""
     parts = (
-        settings.config_file,
+        settings.config_file and settings.config_file.absolute(),
         settings.cache_dir,
         settings.state_dir,
         settings.ops,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from filelock import FileLock, Timeout
 
+import ds4_backend
 from ds4_backend import __version__
 from ds4_backend.errors import HostError
 from ds4_backend.host.peers import listen
@@ -121,12 +122,11 @@ async def _run(place: Place, options: Options, ready: Callable[[], None]) -> Non
         log.info("host %s of ds4-backend %s serves %s", os.getpid(), __version__, place.socket)
         running = [asyncio.create_task(server.serve([sock])) for server, sock in servers]
         watching = asyncio.create_task(_watch(service, place, options))
-        while not all(server.started for server, _ in servers):
-            await asyncio.sleep(0.01)
-        ready()
         try:
+            await _started(servers, running)
+            ready()
             if options.model:
-                await residents.pin(options.find(options.model), options.report)
+                await _pinned(service, options.find(options.model), options.report)
             await service.stopping.wait()
         finally:
             service.stop(GRACE_SECONDS)
@@ -140,6 +140,25 @@ async def _run(place: Place, options: Options, ready: Callable[[], None]) -> Non
     log.info("host %s ended", os.getpid())
 
 
+async def _started(servers: list[tuple[_Server, socket.socket]], running: list[asyncio.Task[None]]) -> None:
+    while not all(server.started for server, _ in servers):
+        for task in running:
+            if task.done():
+                task.result()
+        await asyncio.sleep(0.01)
+
+
+async def _pinned(service: Service, model: str, report: Callable[[int, int], None]) -> None:
+    """Load `model` for good, unless the host is stopped meanwhile."""
+    pinning = asyncio.create_task(service.residents.pin(model, report))
+    stopping = asyncio.create_task(service.stopping.wait())
+    await asyncio.wait({pinning, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if pinning.done():
+        pinning.result()
+    pinning.cancel()
+
+
 def _server(app: Starlette) -> _Server:
     config = uvicorn.Config(
         app,
@@ -150,7 +169,7 @@ def _server(app: Starlette) -> _Server:
         log_config=None,
         access_log=False,
         date_header=False,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=1,  # for what is written to be read; every answer has ended by then
     )
     return _Server(config)
 
@@ -165,7 +184,7 @@ def _on_signals(service: Service) -> None:
 
 async def _watch(service: Service, place: Place, options: Options) -> None:
     """Unload idle models, end an idle host, and keep its log short."""
-    residents = service.residents
+    residents, code = service.residents, _code()
     while True:
         await asyncio.sleep(min(TICK_SECONDS, max(0.05, abs(options.keep_alive) / 4)))
         await residents.sweep()
@@ -173,7 +192,19 @@ async def _watch(service: Service, place: Place, options: Options) -> None:
         if options.ends_idle and not len(residents) and not service.answering and 0 <= options.keep_alive <= idle:
             log.info("no model was needed for %.0f s", idle)
             service.stop(0.0)
+        if options.ends_idle and not service.answering and _code() != code:
+            log.info("ds4-backend was changed on the disk: the next caller starts a host of what is there now")
+            service.stop(0.0)
         limit_log(place.log)
+
+
+def _code() -> tuple[int, int] | None:
+    """What tells that another version was installed, whose modules must not be mixed with those in memory."""
+    try:
+        found = Path(ds4_backend.__file__).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def limit_log(path: Path, most: int = LOG_BYTES) -> None:

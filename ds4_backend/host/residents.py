@@ -85,10 +85,10 @@ class Residents:
         return resident
 
     def leave(self, resident: Resident, keep_alive: float | None = None) -> None:
-        """One user less; `keep_alive` is what its request asked for."""
+        """One user less. From now on the model stays for `keep_alive` seconds; None leaves that as it was."""
         resident.users -= 1
         resident.idle_since = time.monotonic()
-        resident.keep = self.keep_alive if keep_alive is None else keep_alive
+        resident.keep = resident.keep if keep_alive is None else keep_alive
         if resident.expired(resident.idle_since):
             self._later(self._drop([resident]))
 
@@ -138,7 +138,8 @@ class Residents:
         now, engine = time.monotonic(), resident.engine
         said: Mapping[str, Any] = await asyncio.to_thread(engine.status) if engine else {"model": resident.name}
         idle = None if resident.users or engine is None else round(now - resident.idle_since, 1)
-        leaves = round(resident.keep - idle, 1) if idle is not None and resident.keep >= 0 else None
+        stays = idle is None or resident.pinned or resident.keep < 0
+        leaves = None if stays or idle is None else round(resident.keep - idle, 1)
         return {
             **said,
             "file": resident.model,

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -54,8 +54,9 @@ class Service:
 
     async def load(self, model: str) -> Lines:
         """`Loading` lines until `model` is loaded, then `Loaded`."""
-        async for one in self._using(model, None, _loaded):
-            yield one
+        async with aclosing(self._using(model, None, _loaded)) as lines:
+            async for one in lines:
+                yield one
 
     async def count_tokens(self, model: str, request: Request) -> Lines:
         """`Loading` lines, then `Counted` with the prompt's tokens."""
@@ -64,8 +65,9 @@ class Service:
             tokens = await asyncio.to_thread(engine.count_tokens, request)
             yield line({TAG: "Counted", "tokens": tokens})
 
-        async for one in self._using(model, request.keep_alive, count):
-            yield one
+        async with aclosing(self._using(model, request.keep_alive, count)) as lines:
+            async for one in lines:
+                yield one
 
     async def chat(self, model: str, request: Request) -> Lines:
         """`Loading` lines, then the events of the answer. Closing it cancels the work."""
@@ -79,7 +81,8 @@ class Service:
                     yield line(event_to(event))
 
         try:
-            async with aclosing(self._using(model, request.keep_alive, answer)) as lines:
+            keep = self.residents.keep_alive if request.keep_alive is None else request.keep_alive
+            async with aclosing(self._using(model, keep, answer)) as lines:
                 async for one in lines:
                     yield one
             ended = "failed" if ended == "cancelled" else ended
@@ -87,11 +90,13 @@ class Service:
             self._counts[ended] += 1
 
     async def _using(self, model: str, keep_alive: float | None, work: Callable[[Engine], Lines]) -> Lines:
-        """The lines of `work` with the engine of `model`; an error of either becomes the line `Raised`."""
+        """The lines of `work` with the engine of `model`; an error of either becomes the line `Raised`. Afterwards the
+        model stays for `keep_alive` seconds, or for as long as it would have stayed otherwise."""
         resident = self.residents.enter(model)
         try:
-            async for one in _loading(resident):
-                yield one
+            async with aclosing(_loading(resident)) as waiting:
+                async for one in waiting:
+                    yield one
             assert resident.loading is not None
             async with aclosing(with_beats(work(await resident.loading), BEAT_SECONDS)) as lines:
                 async for found in lines:
@@ -155,12 +160,14 @@ def _resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-async def finished(service: Service, pause: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+async def finished(service: Service) -> None:
     """Ends once a stopping service's answers have ended, by themselves or by its patience."""
     started = time.monotonic()
     while service.answering and time.monotonic() - started < service.grace:
-        await pause(0.02)
+        await asyncio.sleep(0.02)
+    cut: set[asyncio.Task[None]] = set()
     while service.answering:
-        for task in list(service.answering):
+        for task in service.answering - cut:  # once each: a second time would cut its tidying short
             task.cancel()
-        await pause(0.02)
+            cut.add(task)
+        await asyncio.sleep(0.02)

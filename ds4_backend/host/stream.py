@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 Item = TypeVar("Item")
+LAST_SECONDS = 0.5
+"""For the last line of an answer that is cut short."""
 
 
 def line(value: dict[str, Any]) -> bytes:
@@ -44,8 +46,10 @@ class LineStream(Response):
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if sending.cancelled() and not leaving.done():
-                await send({"type": "http.response.body", "body": self._last, "more_body": True})
-                await send({"type": "http.response.body", "body": b""})
+                with suppress(TimeoutError):  # a client that does not read keeps nobody from ending
+                    async with asyncio.timeout(LAST_SECONDS):
+                        await send({"type": "http.response.body", "body": self._last, "more_body": True})
+                        await send({"type": "http.response.body", "body": b""})
         finally:
             for task in (sending, leaving):
                 task.cancel()

@@ -261,7 +261,8 @@ def _read(kind: Kind, value: Any, origin: str, key: str) -> Any:
     try:
         return kind.read(value)
     except ValueError:
-        raise _bad(origin, key, value, kind.allowed) from None
+        shown = "(not shown)" if kind is TOKEN else value
+        raise _bad(origin, key, shown, kind.allowed) from None
 
 
 def _unknown(origin: str, key: str, known: list[str]) -> SettingsError:

@@ -115,5 +115,25 @@ def test_a_file_larger_than_the_memory_is_refused_with_the_numbers(monkeypatch: 
     check_memory(20 * GIB, "small")
 
 
+def test_what_loaded_models_hold_counts_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = Machine("Linux", "x86_64", 32 * GIB, 30 * GIB, (2, 39))
+    monkeypatch.setattr("ds4_backend.machine.this_machine", lambda: small)
+    with pytest.raises(DoesNotFit, match=r"32\.0 GiB of memory, of which loaded models hold 10\.0 GiB"):
+        check_memory(20 * GIB, "second", held=10 * GIB)
+    check_memory(18 * GIB, "second", held=10 * GIB)
+
+
+def test_room_is_asked_for_before_anything_is_loaded() -> None:
+    asked: list[tuple[int, str]] = []
+
+    def refuse(nbytes: int, name: str) -> None:
+        asked.append((nbytes, name))
+        raise DoesNotFit("no room")
+
+    with pytest.raises(DoesNotFit, match="no room"):
+        running("ds4-tiny", make_room=refuse)
+    assert asked == [(catalog.resolve("ds4-tiny").stat().st_size, "ds4-tiny")]
+
+
 def test_nothing_is_left_running_by_these_tests() -> None:
     assert not module._running

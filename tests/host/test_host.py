@@ -351,3 +351,56 @@ def test_a_stranger_at_the_address_is_found_out(start: Start) -> None:
         link_of(host.place).call("/nothing-here")
     with pytest.raises(ModelError):
         link_of(host.place).call("/models/unload", {"model": "x"})
+
+
+def test_a_request_without_a_wish_and_a_look_at_the_model_keep_to_the_hosts_time(start: Start) -> None:
+    host = start({"m": ScriptedEngine(ANSWER, ANSWER)})
+    engine = host.engine("m")
+    list(engine.chat(Request(HELLO.messages, keep_alive=1000)))
+    engine.load()
+    engine.count_tokens(HELLO)
+    assert host.status()["models"][0]["unloads_in_seconds"] > 900
+    list(engine.chat(HELLO))
+    assert host.status()["models"][0]["unloads_in_seconds"] <= 60
+
+
+def test_a_client_that_does_not_read_keeps_no_host_from_ending(start: Start) -> None:
+    def endless(request: Request) -> Any:
+        while True:
+            yield TextDelta("x" * 10_000)
+
+    host = start({"m": ScriptedEngine(endless)})
+    events = host.engine("m").chat(HELLO)
+    next(events)
+    time.sleep(0.2)
+    host.stop()
+    events.close()
+
+
+def test_a_host_whose_code_was_replaced_makes_way(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Waiting()
+    host = start({"m": engine})
+    answer = host.engine("m").chat(HELLO)
+    next(answer)
+    monkeypatch.setattr("ds4_backend.host.process._code", lambda: (1, 1))
+    time.sleep(0.5)
+    assert host.status()["stopping"] is False  # not in the middle of an answer
+    engine.release()
+    assert said(answer) == " last"
+    host.ended()
+
+
+def test_a_pinned_model_is_there_and_stays(start: Start) -> None:
+    engine, seen = Waiting(), []
+    host = start({"m": engine}, model="m", keep_alive=0.1, report=lambda done, total: seen.append((done, total)))
+    until(lambda: seen[-1:] == [(2, 2)])
+    time.sleep(0.4)
+    assert host.loads == ["m"]
+    assert not engine.closed
+
+
+def test_a_pinned_model_that_is_unknown_ends_the_host(start: Start, place: Place) -> None:
+    host = start({}, model="x")
+    host.ended()
+    assert isinstance(host.error, UnknownModel)
+    assert not place.socket.exists()

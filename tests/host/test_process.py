@@ -52,6 +52,27 @@ def test_a_mistake_in_the_models_name_starts_no_host(real: Place) -> None:
     assert not real.folder.exists()
 
 
+def test_a_client_is_light() -> None:
+    """What computes is for the host to load, and what serves; httpx comes with the first call."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import ds4_backend.connect, ds4_backend.host.client"
+    done = subprocess.run([sys.executable, "-c", code + "; print(*sys.modules)"], capture_output=True, text=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    heavy = {
+        "numpy",
+        "tokenizers",
+        "deepseek_recipe",
+        "mlx",
+        "gguf",
+        "llguidance",
+        "starlette",
+        "uvicorn",
+        "psutil",
+        "httpx",
+    }
+    assert "ds4_backend" in loaded
+    assert loaded & heavy == set()
+
+
 def test_a_host_that_does_not_come_up_says_why(real: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "ds4_backend.host.launch._environment", lambda: os.environ | {"DS4_BACKEND_STATE_DIR": str(real.folder)}
