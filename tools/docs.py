@@ -69,12 +69,21 @@ def _helps(command: click.Command, path: str) -> Iterator[tuple[str, str]]:
             yield from _helps(inner, f"{path} {name}")
 
 
+def llm_options() -> str:
+    """The options of the llm plugin."""
+    from llm_ds4.options import Options
+
+    rows = [("option", "what it does")]
+    return table(rows + [(f"`{name}`", field.description or "") for name, field in Options.model_fields.items()])
+
+
 MADE: dict[str, Callable[[], str]] = {
     "settings": settings,
     "model-settings": model_settings,
     "builds": builds,
     "build-files": build_files,
     "commands": commands,
+    "llm-options": llm_options,
 }
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""The levels of `types.Effort`."""
+
 RANGES: dict[str, tuple[float, float, str]] = {
     "temperature": (0.0, 2.0, "0 is greedy"),
     "top_p": (0.0, 1.0, "1 is off"),

@@ -11,12 +11,14 @@ import llm
 from llm.parts import StreamEvent
 
 from ds4_backend.types import (
+    Alternative,
     End,
     Event,
     Failed,
     ReasoningDelta,
     TextDelta,
     Timings,
+    TokenLogprob,
     ToolCallDelta,
     ToolCallStart,
     Usage,
@@ -29,6 +31,7 @@ class Answer:
     def __init__(self, response: Any) -> None:
         self._response = response
         self._calls: list[tuple[ToolCallStart, list[str]]] = []
+        self._logprobs: list[dict[str, Any]] = []
 
     def take(self, event: Event) -> Iterator[StreamEvent]:
         """What llm is to see of `event`; the last one also completes the response.
@@ -36,7 +39,8 @@ class Answer:
         Raises the error of a `Failed`.
         """
         match event:
-            case TextDelta(text):
+            case TextDelta(text, logprobs):
+                self._logprobs += map(_logprob, logprobs)
                 yield StreamEvent("text", text)
             case ReasoningDelta(text):
                 yield StreamEvent("reasoning", text)
@@ -65,9 +69,20 @@ class Answer:
             "finish_reason": end.finish_reason,
             "usage": asdict(usage),
             "timings": asdict(end.timings) | _speeds(usage, end.timings),
+            **({"logprobs": self._logprobs} if self._logprobs else {}),
         }
         if model := end.metadata.get("model"):
             self._response.set_resolved_model(model)
+
+
+def _logprob(one: TokenLogprob) -> dict[str, Any]:
+    """In OpenAI's form."""
+    listed = [_alternative(other) for other in one.top]
+    return _alternative(one.token) | ({"top_logprobs": listed} if listed else {})
+
+
+def _alternative(one: Alternative) -> dict[str, Any]:
+    return {"token": one.bytes.decode(errors="replace"), "logprob": round(one.logprob, 6), "bytes": list(one.bytes)}
 
 
 def _object(text: str) -> dict[str, Any] | None:

@@ -33,7 +33,7 @@ def names() -> list[tuple[str, tuple[str, ...]]]:
 class _Shared:
     can_stream = True
     supports_tools = True
-    supports_schema = False
+    supports_schema = True
     Options = Options
 
     def __init__(self, name: str) -> None:

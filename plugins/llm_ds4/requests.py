@@ -10,8 +10,19 @@ from typing import Any
 import llm
 from llm.parts import AttachmentPart, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 
-from ds4_backend.errors import UnsupportedContent
-from ds4_backend.types import Message, Request, Sampling, Tool, ToolCall
+from ds4_backend.engine.ranges import RANGES
+from ds4_backend.errors import RequestError, UnsupportedContent
+from ds4_backend.types import (
+    JsonObject,
+    JsonSchema,
+    Message,
+    Regex,
+    Request,
+    ResponseFormat,
+    Sampling,
+    Tool,
+    ToolCall,
+)
 
 
 def to_request(prompt: llm.Prompt) -> Request:
@@ -21,16 +32,41 @@ def to_request(prompt: llm.Prompt) -> Request:
     return Request(
         messages=tuple(message for each in prompt.messages for message in _messages(each, ids)),
         tools=tuple(_tool(tool) for tool in prompt.tools),
+        tool_choice=options.tool_choice or "auto",
+        parallel_tool_calls=options.parallel_tool_calls is not False,
+        response_format=_response_format(prompt),
         thinking=options.thinking,
-        private=bool(options.private),
         effort=options.effort,
+        max_thinking_tokens=options.max_thinking_tokens,
         sampling=_sampling(options),
         max_tokens=options.max_tokens,
+        stop=(options.stop,) if isinstance(options.stop, str) else tuple(options.stop or ()),
+        logprobs=options.logprobs,
+        private=bool(options.private),
+        priority=options.priority or 0,
+        keep_alive=options.keep_alive,
     )
 
 
 def _sampling(options: Any) -> Sampling:
-    return Sampling(options.temperature, options.top_p, options.top_k, options.min_p, options.seed)
+    plain = {name: getattr(options, name) for name in RANGES if hasattr(options, name)}
+    return Sampling(**plain, logit_bias=options.logit_bias or {})
+
+
+def _response_format(prompt: llm.Prompt) -> ResponseFormat | None:
+    """A schema, or one of the two options. Raises RequestError for more than one."""
+    options: Any = prompt.options
+    schema: Any = prompt.schema
+    wished: dict[str, ResponseFormat] = {}
+    if schema:
+        wished["a schema"] = JsonSchema(schema)
+    if options.json_object:
+        wished["json_object"] = JsonObject()
+    if options.regex is not None:
+        wished["regex"] = Regex(options.regex)
+    if len(wished) > 1:
+        raise RequestError(f"{' and '.join(wished)} each say what the whole answer is: leave all but one out")
+    return next(iter(wished.values()), None)
 
 
 class _Ids:

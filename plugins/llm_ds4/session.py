@@ -14,6 +14,7 @@ from ds4_backend.connect import connect
 from ds4_backend.errors import DS4Error
 from llm_ds4.answers import Answer
 from llm_ds4.requests import to_request
+from llm_ds4.waiting import waiting
 
 
 def answer(model: str, prompt: llm.Prompt, response: Any) -> Generator[StreamEvent, None, None]:
@@ -21,8 +22,9 @@ def answer(model: str, prompt: llm.Prompt, response: Any) -> Generator[StreamEve
     with _told_to_llm():
         request = to_request(prompt)
         taken = Answer(response)
-        with closing(connect(model).chat(request)) as events:
+        with waiting() as wait, closing(connect(model, progress=wait.loading).chat(request)) as events:
             for event in events:
+                wait.heard(event)
                 yield from taken.take(event)
 
 
@@ -31,11 +33,13 @@ async def answer_async(model: str, prompt: llm.Prompt, response: Any) -> AsyncGe
     with _told_to_llm():
         request = to_request(prompt)
         taken = Answer(response)
-        engine = await asyncio.to_thread(connect, model)
-        async with aclosing(engine.achat(request)) as events:
-            async for event in events:
-                for shown in taken.take(event):
-                    yield shown
+        with waiting() as wait:
+            engine = await asyncio.to_thread(connect, model, progress=wait.loading)
+            async with aclosing(engine.achat(request)) as events:
+                async for event in events:
+                    wait.heard(event)
+                    for shown in taken.take(event):
+                        yield shown
 
 
 @contextmanager

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import llm
 import pytest
 from click.testing import Result
 from llm.parts import ReasoningPart, TextPart, ToolCallPart, ToolResultPart
+from llm_ds4.waiting import waiting
 
+from ds4_backend.engine.ranges import EFFORTS
 from ds4_backend.engine.scripted import scripted
 from ds4_backend.errors import ContextOverflow, EngineError
 from ds4_backend.types import (
+    Alternative,
+    Effort,
     End,
     Failed,
+    JsonObject,
+    JsonSchema,
     Message,
     Progress,
     ReasoningDelta,
+    Regex,
     Sampling,
     TextDelta,
     Timings,
+    TokenLogprob,
     Tool,
     ToolCall,
     ToolCallDelta,
@@ -105,6 +115,82 @@ def test_system_text_and_options_reach_the_engine(run: Run) -> None:
     assert request.private
 
 
+def test_what_the_answer_is_held_to_reaches_the_engine(run: Run) -> None:
+    options = {
+        "stop": '["END", "\\n\\n"]',
+        "logit_bias": '{"42": -100}',
+        "presence_penalty": "0.5",
+        "frequency_penalty": "-1",
+        "max_thinking_tokens": "50",
+        "tool_choice": "none",
+        "parallel_tool_calls": "false",
+        "logprobs": "2",
+        "priority": "5",
+        "keep_alive": "-1",
+    }
+    flags = [word for name, value in options.items() for word in ("-o", name, value)]
+    with scripted("ds4-tiny", HELLO) as engine:
+        result = run("-m", "ds4-tiny", "--schema", "name, age int", *flags, "hi")
+    assert result.exit_code == 0, result.output
+    (request,) = engine.requests
+    assert isinstance(request.response_format, JsonSchema)
+    assert request.response_format.schema["properties"]["age"] == {"type": "integer"}  # type: ignore[index]
+    assert request.sampling == Sampling(presence_penalty=0.5, frequency_penalty=-1, logit_bias={42: -100})
+    assert (request.stop, request.max_thinking_tokens, request.logprobs) == (("END", "\n\n"), 50, 2)
+    assert (request.tool_choice, request.parallel_tool_calls) == ("none", False)
+    assert (request.priority, request.keep_alive) == (5, -1)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "form"), [("json_object", "1", JsonObject()), ("regex", "a+", Regex("a+"))]
+)
+def test_json_mode_and_patterns_are_options(run: Run, option: str, value: str, form: object) -> None:
+    with scripted("ds4-tiny", HELLO) as engine:
+        assert run("-m", "ds4-tiny", "-o", option, value, "-o", "stop", "END", "hi").exit_code == 0
+    assert (engine.requests[0].response_format, engine.requests[0].stop) == (form, ("END",))
+
+
+def test_two_forms_of_one_answer_are_refused(run: Run) -> None:
+    with scripted("ds4-tiny", HELLO) as engine:
+        result = run("-m", "ds4-tiny", "--schema", "name, age int", "-o", "regex", "a+", "hi")
+    assert (result.exit_code, engine.requests) == (1, [])
+    assert "a schema and regex each say what the whole answer is" in result.output
+
+
+def test_the_levels_of_effort_are_those_of_the_core() -> None:
+    assert get_args(Effort) == EFFORTS
+
+
+def test_log_probabilities_are_logged_in_openais_form(run: Run) -> None:
+    taken, other = Alternative(5, b"\xf0\x9f", -0.1), Alternative(6, b"a", -2.5)
+    events = [TextDelta("a", (TokenLogprob(taken, (taken, other)),)), End("stop", Usage(1, 0, 1))]
+    with scripted("ds4-tiny", events):
+        run("-m", "ds4-tiny", "hi")
+    (one,) = json.loads(run("logs", "--json").stdout)[0]["response_json"]["logprobs"]
+    assert (one["logprob"], one["bytes"]) == (-0.1, [0xF0, 0x9F])
+    assert [listed["token"] for listed in one["top_logprobs"]] == ["\ufffd", "a"]
+
+
+def test_a_person_who_waits_long_sees_why_and_a_pipe_sees_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("llm_ds4.waiting.PATIENCE_SECONDS", -1.0)
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr("sys.stderr", stream)
+        with waiting() as wait:
+            wait.loading(3, 43)
+            wait.heard(Progress(0, 9, phase="queued"))
+            wait.heard(Progress(2000, 90000, 1000))
+            wait.heard(TextDelta("a"))
+            wait.heard(TextDelta("b"))
+        text = stream.getvalue()
+        assert ("reading: 2,000 of 90,000 tokens, 1,000 of them from the cache" in text) == shown
+        assert ("layer 3 of 43" in text) == ("waiting for other requests" in text) == shown
+        assert not shown or text.endswith("\r\x1b[K")
+
+
 def test_without_options_the_model_decides(run: Run) -> None:
     with scripted("ds4-tiny", HELLO) as engine:
         run("-m", "ds4-tiny", "hi")
@@ -118,7 +204,9 @@ def test_without_options_the_model_decides(run: Run) -> None:
         ("temperature", "3", "less than or equal to 2"),
         ("min_p", "-1", "greater than or equal to 0"),
         ("max_tokens", "0", "greater than or equal to 1"),
-        ("effort", "huge", "'low', 'high' or 'max'"),
+        ("effort", "huge", "use one of none, minimal, low"),
+        ("logprobs", "21", "less than or equal to 20"),
+        ("logit_bias", "{not json}", "valid dictionary"),
         ("bogus", "1", "Extra inputs are not permitted"),
     ],
 )
@@ -133,7 +221,7 @@ def test_an_option_out_of_range_is_refused_by_name(run: Run, option: str, value:
 
 def test_every_option_shows_its_help(run: Run) -> None:
     shown = run("models", "-m", "ds4-tiny", "--options").output
-    for text in ("temperature: float", "0 to 2, 0 is greedy", "thinking: bool", "low, high or max", "Seed of the"):
+    for text in ("temperature: float", "0 to 2, 0 is greedy", "thinking: bool", "low, medium, high", "Seed of the"):
         assert text in shown
     assert "streaming" in shown
     assert "tools" in shown
