@@ -26,9 +26,10 @@ COMPILER = next(filter(shutil.which, (os.environ.get("CXX", ""), "clang++", "g++
 WHY_NOT = "no C++ compiler (clang++ or g++) to run kernels on the CPU"
 C_TYPES = {"float32": "float", "float16": "half", "int32": "int", "uint8": "uint8_t", "uint32": "uint"}
 _IDS = {
-    "metal": "uint3 threadgroup_position_in_grid = {g.x, g.y, g.z}; uint thread_index_in_threadgroup = n;\n"
-    "uint thread_index_in_simdgroup = n % 32, simdgroup_index_in_threadgroup = n / 32;\n",
-    "cuda": "uint3 blockIdx = {g.x, g.y, g.z}, threadIdx = {n, 0, 0};\n",
+    "metal": "uint3 threadgroup_position_in_grid = {shim_group.x, shim_group.y, shim_group.z}; uint thread_index_in_threadgroup = shim_lane_number;\n"
+    "uint thread_index_in_simdgroup = shim_lane_number % 32;"
+    "uint simdgroup_index_in_threadgroup = shim_lane_number / 32;\n",
+    "cuda": "uint3 blockIdx = {shim_group.x, shim_group.y, shim_group.z}, threadIdx = {shim_lane_number, 0, 0};\n",
 }
 _folder: Path | None = None
 
@@ -61,7 +62,7 @@ def program(kernel: Kernel, language: str, dtypes: Sequence[str]) -> str:
     )
     return (
         f"{header}\nstatic void kernel_body(void** pointers) {{\n{arguments}"
-        f"const shim::Dim g = shim::m().group; const uint n = shim::m().current;\n{_IDS[language]}{body}}}\n"
+        f"const shim::Dim shim_group = shim::m().group; const uint shim_lane_number = shim::m().current;\n{_IDS[language]}{body}}}\n"
         'extern "C" const char* run(void** p, unsigned x, unsigned y, unsigned z, int lanes, unsigned seed) {\n'
         "  return shim::launch(kernel_body, p, {x, y, z}, lanes, seed);\n}\n"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import mlx.core as mx
 
@@ -71,7 +72,8 @@ class Mixture:
 
     def _many(self, x: mx.array, router: Router, e: Experts, step: Step) -> mx.array:
         g, tokens, used = self.g, step.tokens, self.g.expert_used_count
-        chosen, shares = route(x, router, step.ids, used, g.expert_weights_scale)
+        bias = None if router.bias is None else router.bias[: g.expert_count]  # vectors are padded
+        chosen, shares = route(x, replace(router, bias=bias), step.ids, used, g.expert_weights_scale)
         chosen = mx.contiguous(chosen.astype(mx.int32))
         pairs, count = tokens * used, -(-tokens * used // bodies.TILE) + g.expert_count
         order, place, tiles = self.launcher.run(
