@@ -47,6 +47,7 @@ class CallBlock:
         self.invalid: list[int] = []
         self.warnings: list[str] = []
         self.unread = ""
+        self._looked = 0  # no closing tag of a parameter begins before here in `unread`
         self._signatures = signatures
         self._first_index = first_index
         self._new_id = new_id
@@ -117,7 +118,7 @@ class CallBlock:
         return self._json_parameter(tag, name) if kind == "false" else self._loose_parameter(tag, name)
 
     def _in_string(self) -> bool:
-        found = _first_closer(self.unread)
+        found = self._first_closer(0)
         if found is None:
             certain = len(self.unread) - max(overlap(self.unread, closer) for closer in CLOSERS)
             self._send(_escaped(self.unread[:certain]))
@@ -129,7 +130,7 @@ class CallBlock:
         return self._close_parameter(at, closer)
 
     def _json_parameter(self, tag: Tag, name: str) -> bool:
-        found = _first_closer(self.unread, tag.end)
+        found = self._first_closer(tag.end)
         if found is None:
             return False
         at, closer = found
@@ -143,7 +144,7 @@ class CallBlock:
 
     def _loose_parameter(self, tag: Tag, name: str) -> bool:
         """A parameter that does not say whether it is a string: held until it is closed."""
-        found = _first_closer(self.unread, tag.end)
+        found = self._first_closer(tag.end)
         if found is None:
             return False
         if found[1] != CLOSERS[0]:
@@ -155,6 +156,16 @@ class CallBlock:
         self._warn(NESTED if loose.nested else ATTRIBUTE)
         self._send(self._key(name) + loose.json)
         return self._read(loose.end)
+
+    def _first_closer(self, start: int) -> tuple[int, str] | None:
+        """Where the first closing tag stands after `start`, of the parameter or of what is around it."""
+        at = self.unread.find(CLOSERS[0][:3], max(start, self._looked))
+        while at >= 0:
+            if closer := next((tag for tag in CLOSERS if self.unread.startswith(tag, at)), None):
+                return at, closer
+            at = self.unread.find(CLOSERS[0][:3], at + 1)
+        self._looked = max(0, len(self.unread) - max(map(len, CLOSERS)))
+        return None
 
     def _close_parameter(self, at: int, closer: str) -> bool:
         """Go on after a parameter's own closing tag, or at the tag of what is around it."""
@@ -264,16 +275,12 @@ class CallBlock:
 
     def _read(self, end: int) -> bool:
         self.unread = self.unread[end:]
+        self._looked = 0
         return True
 
     def _taken_events(self) -> list[Event]:
         events, self._events = self._events, []
         return events
-
-
-def _first_closer(text: str, start: int = 0) -> tuple[int, str] | None:
-    """Where the first closing tag stands, of the parameter or of what is around it."""
-    return min(((at, closer) for closer in CLOSERS if (at := text.find(closer, start)) >= 0), default=None)
 
 
 def _has_outer_closer(text: str, start: int) -> bool:

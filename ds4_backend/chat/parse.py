@@ -8,16 +8,17 @@ Knows nothing of sampling or state.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Literal
 
 from ds4_backend.chat.calls import CallBlock
 from ds4_backend.chat.candidate import Candidate, in_thinking
 from ds4_backend.chat.held import Held
-from ds4_backend.chat.markup import BLOCK_OPEN, MARK, MISSPELT, literal, opener, overlap
+from ds4_backend.chat.markup import BLOCK_OPEN, MARK, literal, overlap
+from ds4_backend.chat.openers import Openers
 from ds4_backend.chat.signatures import INVALID_ARGUMENTS, UNKNOWN_TOOL, Signatures
-from ds4_backend.errors import RequestError
+from ds4_backend.chat.stops import Stops
 from ds4_backend.tokenizer import DSML, THINK, THINK_END, Tokenizer
 from ds4_backend.types import Event, ReasoningDelta, TextDelta, TokenLogprob, Tool, ToolCall
 
@@ -59,8 +60,6 @@ class Parser:
         new_id: Callable[[], str] = new_call_id,
     ) -> None:
         """Raises RequestError for an empty stop string."""
-        if "" in stop:
-            raise RequestError("a stop string is empty: leave it out")
         self.reasoning_tokens = 0  # up to and including </think>
         self.stop_string: str | None = None  # the one that ended the turn
         self._texts: dict[type[Event], list[str]] = {ReasoningDelta: [], TextDelta: []}
@@ -69,7 +68,7 @@ class Parser:
         self._invalid: list[int] = []
         self._warnings: dict[str, None] = {}
         self._state = _State.THINK if thinking else _State.TEXT
-        self._stop = tuple(stop)
+        self._stops = Stops(stop)
         self._signatures = Signatures(tools)
         self._new_id = new_id
         self._stream = tokenizer.stream()
@@ -77,7 +76,7 @@ class Parser:
         self._think, self._think_end = tokenizer.token_id(THINK), tokenizer.token_id(THINK_END)
         self._dsml = tokenizer.token_id(DSML)
         self._held = Held()  # not yet sent
-        self._searched = 0  # no block opens before here in the held text
+        self._openers = Openers(self._held, self._signatures, self._texts[TextDelta])
         self._candidate: Candidate | None = None
         self._tokens_before = 0  # THINK: pushed before the DSML token that may open a block
         self._block = self._new_block()  # CALLS: the block being read
@@ -171,7 +170,7 @@ class Parser:
         self._held.add(self._stream.flush())
         self._candidate = None  # the thinking was closed: what stands in it is a quotation
         events = self._reason(len(self._held.text))
-        self._state, self._searched = _State.TEXT, 0
+        self._state, self._openers.searched = _State.TEXT, 0
         return events
 
     def _read_thinking(self, last: bool = False) -> list[Event]:
@@ -186,12 +185,12 @@ class Parser:
                 events = self._reason(candidate.start)
                 self._take_block(reading.block, THINKING)
                 return events + reading.events
-            self._candidate, self._searched = None, candidate.start + 1
+            self._candidate, self._openers.searched = None, candidate.start + 1
         begun = 0 if last or not self._signatures.any else overlap(self._held.text, BLOCK_OPEN)
         return self._reason(len(self._held.text) - begun)
 
     def _block_in_thinking(self) -> Candidate | None:
-        start = self._held.text.find(BLOCK_OPEN, self._searched)
+        start = self._held.text.find(BLOCK_OPEN, self._openers.searched)
         return None if start < 0 else in_thinking(start, self._signatures)
 
     def _reason(self, count: int) -> list[Event]:
@@ -201,7 +200,7 @@ class Parser:
 
     def _read_text(self, last: bool = False, ended: bool = False) -> list[Event]:
         """Send what can be no block; go into the block that opens, if one does."""
-        while candidate := self._candidate or self._find_opener(last):
+        while candidate := self._candidate or self._openers.find(last):
             if candidate.prefix == MARK:
                 return self._enter_block(candidate)
             self._candidate = candidate
@@ -216,52 +215,8 @@ class Parser:
                 return events
             if ended and not candidate.is_quotation(body):
                 self._warn(PARSE_ERROR)
-            self._candidate, self._searched = None, candidate.start + 1
-        return self._emit(len(self._held.text) if last else self._before_space(self._searched), last)
-
-    def _find_opener(self, last: bool) -> Candidate | None:
-        """The block that opens first. A DSML token that opens none becomes its characters.
-
-        Up to `_searched` there is none then, and what follows may still become one.
-        """
-        held = self._held
-        while self._searched < len(held.text):
-            at = self._searched
-            if held.text[at] in ("<", MARK):
-                candidate, begun = self._opener_at(at)
-                if candidate or (begun and not last):
-                    return candidate
-                if held.text[at] == MARK:
-                    held.replace(at, DSML)
-                    self._searched += len(DSML) - 1
-            self._searched += 1
-        return None
-
-    def _opener_at(self, at: int) -> tuple[Candidate | None, bool]:
-        """The block that opens at `at`, and whether more text could still make one."""
-        text, begun = self._held.text, False
-        for prefix in self._prefixes(at):
-            tag = opener(prefix)
-            if text.startswith(tag, at) and (prefix == MARK or not self._in_fence(at)):
-                return Candidate(at, prefix, False, self._signatures), False
-            begun = begun or tag.startswith(text[at : at + len(tag)])
-        return None, begun
-
-    def _prefixes(self, at: int) -> Iterable[str]:
-        """The spellings that count at this place: a misspelt one only at the start of a line, for declared tools."""
-        before = self._held.text[at - 1] if at else self._last_character()
-        if self._signatures.declared and before in ("", "\n"):
-            return (MARK, *MISSPELT)
-        return (MARK,) if self._signatures.any else ()
-
-    def _last_character(self) -> str:
-        sent = self._texts[TextDelta]
-        return sent[-1][-1] if sent else ""
-
-    def _in_fence(self, at: int) -> bool:
-        """Whether a code fence is open there."""
-        lines = (self.content + self._held.text[:at]).split("\n")
-        return sum(line.lstrip(" ").startswith(("```", "~~~")) for line in lines) % 2 == 1
+            self._candidate, self._openers.searched = None, candidate.start + 1
+        return self._emit(len(self._held.text) if last else self._before_space(self._openers.searched), last)
 
     def _before_space(self, end: int) -> int:
         return len(self._held.text[:end].rstrip())
@@ -272,23 +227,12 @@ class Parser:
 
     def _emit(self, end: int, last: bool = False) -> list[Event]:
         """Send the held text up to `end`, less what may be the beginning of a stop string, or is one."""
-        if match := self._first_stop(end):
+        if match := self._stops.first(self._held.text, end):
             start, self.stop_string = match
             self._state = _State.DONE
         else:
-            start = end if last else min([end, *map(self._stop_start, self._stop)])
+            start = end if last else self._stops.certain(self._held.text, end)
         return self._sent(TextDelta(*self._take(start))) if start else []
-
-    def _first_stop(self, end: int) -> tuple[int, str] | None:
-        """The stop string that ends first within the first `end` characters, the longest if several do."""
-        text = self._held.text
-        found = [(at + len(stop), at, stop) for stop in self._stop if (at := text.find(stop, 0, end)) >= 0]
-        return min(found)[1:] if found else None
-
-    def _stop_start(self, stop: str) -> int:
-        """Where `stop` is, or may be, in the held text."""
-        at = self._held.text.find(stop)
-        return at if at >= 0 else len(self._held.text) - overlap(self._held.text, stop)
 
     # Calls
 
@@ -298,7 +242,7 @@ class Parser:
     def _enter_block(self, candidate: Candidate) -> list[Event]:
         end = self._before_block(candidate.start)
         after = self._held.text[candidate.body :]
-        self._searched = candidate.start + 1  # if it comes back as text, this opening tag is no more than that
+        self._openers.searched = candidate.start + 1  # if it comes back as text, this opening tag is no more than that
         events = self._emit(end, last=True)
         if not self.done:
             self._state = _State.CALLS
@@ -340,7 +284,7 @@ class Parser:
 
     def _take(self, count: int) -> tuple[str, tuple[TokenLogprob, ...]]:
         """The first `count` held characters; places in the held text move along."""
-        self._searched = max(0, self._searched - count)
+        self._openers.searched = max(0, self._openers.searched - count)
         if self._candidate:
             self._candidate = self._candidate.moved(-count)
         return self._held.take(count)

@@ -161,7 +161,7 @@ def spell_of_answer(tokenizer: Tokenizer, written: list[int]) -> list[int]:
     return written[written.index(tokenizer.token_id(THINK_END)) + 1 :]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.tuples(st.text("to lhié🙂<\n", max_size=12), st.text("to lhi\n", max_size=8)), min_size=1, max_size=4),
     st.booleans(),
