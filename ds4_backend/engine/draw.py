@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ds4_backend.engine.bias import Bias
 from ds4_backend.engine.constraint import constraint_of, may_call
 from ds4_backend.engine.defaults import REFERENCE, request_fault
-from ds4_backend.engine.grammar.recent import recent_grammar
+from ds4_backend.engine.grammar.loose import held_as_far_as_possible
 from ds4_backend.engine.logprobs import certain, logprob_of
 from ds4_backend.engine.sampler import Sampler
 from ds4_backend.engine.thinking import ThinkingBudget
@@ -47,7 +47,8 @@ class Drawer:
     """Chooses the tokens of one answer: `next` once per pass of the model, until it gives the end-of-sentence token,
     or `done`, or the answer has `budget` tokens.
 
-    A token is drawn from the logits, with `bias` added, that `matcher` allows. `thinking` closes the thinking in time.
+    A token is drawn from the logits, with `bias` added, that `matcher` allows; `loose` names the tools whose arguments
+    it leaves free. `thinking` closes the thinking in time.
     `logprobs` is the number of alternatives to list with each token; None lists nothing.
 
     For the answer's metadata: `settings` are the effective sampling options, `thinking.opens_at` and
@@ -61,6 +62,7 @@ class Drawer:
         sampler: Sampler,
         *,
         matcher: Matcher | None = None,
+        loose: tuple[str, ...] = (),
         thinking: ThinkingBudget | None = None,
         bias: Bias | None = None,
         logprobs: int | None = None,
@@ -69,6 +71,7 @@ class Drawer:
         self.thinking, self.settings, self.thinking_cut = thinking, sampler.settings, False
         self._tokenizer, self._sampler, self._matcher = tokenizer, sampler, matcher
         self._bias = bias or Bias(tokenizer.vocab_size, {})
+        self.loose = loose
         self._logprobs = logprobs
         self._left = budget
 
@@ -141,10 +144,12 @@ def drawer_for(
         presence=sampler.settings.presence_penalty,
         frequency=sampler.settings.frequency_penalty,
     )
+    matcher, loose = _matcher(request, thinking, tokenizer)
     return Drawer(
         tokenizer,
         sampler,
-        matcher=_matcher(request, thinking, tokenizer),
+        matcher=matcher,
+        loose=loose,
         thinking=_thinking_budget(request, thinking, tokenizer, budget),
         bias=bias,
         logprobs=request.logprobs,
@@ -152,12 +157,14 @@ def drawer_for(
     )
 
 
-def _matcher(request: Request, thinking: bool, tokenizer: Tokenizer) -> Matcher | None:
-    """Where the answer's form is held: a matcher that has read what the caller began the answer with."""
+def _matcher(request: Request, thinking: bool, tokenizer: Tokenizer) -> tuple[Matcher | None, tuple[str, ...]]:
+    """Where the answer's form is held: a matcher that has read what the caller began the answer with, and the tools
+    whose arguments it leaves free."""
     constraint = constraint_of(request)
     if constraint is None:
-        return None
-    matcher = recent_grammar(constraint, tokenizer, thinking).matcher()
+        return None, ()
+    grammar, loose = held_as_far_as_possible(constraint, tokenizer, thinking)
+    matcher = grammar.matcher()
     begun = request.messages[-1].content if request.messages and request.messages[-1].prefix else ""
     try:
         for token in tokenizer.encode(begun):
@@ -166,7 +173,7 @@ def _matcher(request: Request, thinking: bool, tokenizer: Tokenizer) -> Matcher 
         raise RequestError(
             f"the answer cannot go on from {begun[:60]!r}: the form that is asked for does not begin like that"
         ) from error
-    return matcher
+    return matcher, loose
 
 
 def _thinking_budget(request: Request, thinking: bool, tokenizer: Tokenizer, budget: int) -> ThinkingBudget | None:

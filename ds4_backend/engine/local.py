@@ -206,6 +206,7 @@ class LocalEngine(Engine):
                 "temperature": drawer.settings.temperature,
                 "seed": drawer.settings.seed,
                 **({"thinking_closes_at": [limits.opens_at, limits.closes_at]} if limits else {}),
+                **({"loosely_held_tools": list(drawer.loose)} if drawer.loose else {}),
             },
         )
 

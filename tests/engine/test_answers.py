@@ -148,6 +148,17 @@ def test_an_impossible_or_unsupported_form_is_refused_before_anything_is_compute
         tiny.chat(ask("Hi", n=2))
 
 
+def test_a_tool_that_cannot_be_held_is_refused_where_a_call_is_demanded_and_held_loosely_else(
+    tiny: LocalEngine,
+) -> None:
+    odd = Tool("odd", "", {"type": "object", "minProperties": 1})
+    with pytest.raises(RequestError, match="minProperties"):
+        tiny.chat(ask("Hi", tools=(WEATHER, odd), tool_choice="required"))
+    events = list(tiny.chat(ask("What is the weather in Paris?", tools=(WEATHER, odd))))
+    assert calls_of(events) == [("get_weather", {"city": "Paris"})]
+    assert end_of(events).metadata["loosely_held_tools"] == ["odd"]
+
+
 def test_a_budget_closes_the_thinking_and_the_answer_follows(tiny: LocalEngine) -> None:
     question = "What is the weather in Paris?"
     free = end_of(list(tiny.chat(ask(question, tools=(WEATHER,), thinking=True))))
