@@ -20,6 +20,7 @@ COMMANDS = {
     "cache": "ds4_backend.cli.cache",
     "convert": "ds4_backend.cli.convert",
     "debug": "ds4_backend.cli.debug",
+    "doctor": "ds4_backend.cli.doctor",
     "download": "ds4_backend.cli.download",
     "imatrix": "ds4_backend.cli.imatrix",
     "inspect": "ds4_backend.cli.inspect",
