@@ -14,24 +14,37 @@ import click
 def command(as_json: bool) -> None:
     """Show the host: its models, memory, requests, speed and cache. Starts none."""
     from ds4_backend import settings
+    from ds4_backend.host.client import STATUS_SECONDS
     from ds4_backend.host.launch import link_of
-    from ds4_backend.host.link import Unreachable
+    from ds4_backend.host.link import Unreachable, link_to
     from ds4_backend.host.place import place_of
 
-    place = place_of(settings.load())
+    now = settings.load()
+    place = place_of(now)
+    link = link_to(now.host) if now.host.startswith("unix:") else link_of(place)
     try:
-        told: dict[str, Any] = {"running": True, **link_of(place).call("/status", seconds=20)}
+        told: dict[str, Any] = {"running": True, **link.call("/status", seconds=STATUS_SECONDS)}
     except Unreachable:
-        told = {"running": False, "socket": str(place.socket), "log": str(place.log)}
-    click.echo(json.dumps(told, indent=1, ensure_ascii=False) if as_json else "\n".join(_lines(told)))
+        told = {"running": False, "socket": str(link.socket), "log": str(place.log)}
+    if as_json:
+        click.echo(json.dumps({"host": now.host, **told}, indent=1, ensure_ascii=False))
+    else:
+        click.echo("\n".join([*_elsewhere(now.host), *_lines(told, now.host)]))
 
 
-def _lines(told: dict[str, Any]) -> Iterator[str]:
+def _elsewhere(host: str) -> Iterator[str]:
+    if host == "off":
+        yield "The setting `host` is off: requests run the model in the process that asks."
+    elif host != "auto":
+        yield f"Requests go to {host}."
+
+
+def _lines(told: dict[str, Any], host: str) -> Iterator[str]:
     from ds4_backend import __version__
     from ds4_backend.machine import gib
 
     if not told["running"]:
-        yield "No host runs for these settings. The next request starts one."
+        yield "No host runs for these settings." + (" The next request starts one." if host == "auto" else "")
         return
     state = ", stopping" if told["stopping"] else ""
     yield f"host {told['pid']}, ds4-backend {told['version']}, up {span(told['uptime_seconds'])}{state}"

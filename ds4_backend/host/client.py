@@ -19,6 +19,7 @@ from ds4_backend.host.wire import TAG, error_from, event_from, request_to
 from ds4_backend.types import End, Event, Failed, Request
 
 Progress = Callable[[int, int], None]
+STATUS_SECONDS = 20.0
 
 
 class HostEngine(Engine):
@@ -55,8 +56,10 @@ class HostEngine(Engine):
         return int(self._result("/count_tokens", self._body(request), "Counted")["tokens"])
 
     def status(self) -> Mapping[str, Any]:
-        """What the host says of this model, and under `host` of itself. Starts none."""
-        told = self._link.call("/status")
+        """What the host says of this model, and under `host` of itself. Starts none; over TCP only names it."""
+        if self._link.socket is None:  # a listener tells nothing of its machine
+            return {"model": self._model, "host": {"address": self._link.address}}
+        told = self._link.call("/status", seconds=STATUS_SECONDS)
         models = told.pop("models", [])
         mine: dict[str, Any] = next((one for one in models if self._model in (one["file"], one["model"])), {})
         return {"model": self._model, "state": "not loaded", **mine, "host": told}

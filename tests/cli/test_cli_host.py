@@ -72,7 +72,21 @@ def client(model: str = "m") -> HostEngine:
     return HostEngine(model, link=link_of(place_of(user_settings.load())))
 
 
-def test_without_a_host_status_and_stop_say_so(run: Any) -> None:
+def test_status_says_where_requests_go(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("status").output.startswith("The setting `host` is off: requests run the model in the process")
+    monkeypatch.setenv("DS4_BACKEND_HOST", "http://127.0.0.1:9")
+    assert run("status").output == "Requests go to http://127.0.0.1:9.\nNo host runs for these settings.\n"
+
+
+@pytest.mark.usefixtures("host")
+def test_status_asks_the_host_at_an_address(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DS4_BACKEND_HOST", f"unix://{place_of(user_settings.load()).socket}")
+    monkeypatch.setenv("DS4_BACKEND_STATE_DIR", str(tmp_path / "other"))
+    assert f"host {os.getpid()}, ds4-backend" in run("status").output
+
+
+def test_without_a_host_status_and_stop_say_so(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DS4_BACKEND_HOST", "auto")
     assert run("status").output == "No host runs for these settings. The next request starts one.\n"
     assert json.loads(run("status", "--json").output)["running"] is False
     assert run("stop").output == "No host runs for these settings.\n"
