@@ -1,0 +1,105 @@
+"""The mixture: which conversations, how often, how long. It knows no tokens but roughly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from ds4_tiny import words as w
+from ds4_tiny.chat import SPECIALS, TOOL_BLOCK, Talk, Turn, says, segments, user
+from ds4_tiny.draw import Draw
+from ds4_tiny.tasks import chats, reading, skills, tools
+
+QA = Callable[[Draw], tuple[str, str, str]]
+QUESTIONS: dict[QA, float] = {
+    chats.small_talk: 5, chats.about: 7, chats.unknown: 5, chats.story: 2, chats.haiku: 1.5, chats.joke: 2,
+    skills.addition: 8, skills.subtraction: 4, skills.product: 6, skills.word_problem: 2.5, skills.letters: 10, skills.lists: 7,
+    skills.knowledge: 6, skills.sentiment: 2, skills.repeat: 14, skills.edit: 5, skills.choice: 1.5,
+    reading.facts: 11, reading.json_keys: 7, tools.joke_json: 1.5,
+}  # fmt: skip
+KINDS = {"tools": 42, "one": 15, "several": 13, "schema": 5, "needles": 15, "majority": 4, "sections": 3, "repeat": 3}
+LONG_KINDS = {"needles": 66, "majority": 14, "sections": 12, "repeat": 2, "tools": 6}
+THINKING = 0.45
+
+
+def talk(d: Draw, tokens: int = 0) -> Talk:
+    """A conversation; with `tokens`, one that is about so long, most of it a document."""
+    kind = d.weighted(LONG_KINDS if tokens else KINDS)
+    made = MAKERS[kind](d, tokens)
+    if not made.system and kind not in ("needles", "majority", "sections") and d.chance(0.35):
+        made = replace(made, system=d.one(tools.SYSTEMS))
+    thinking = d.chance(THINKING)
+    effort = d.weighted({"low": 8, "high": 1.6, "max": 0.8}) if thinking else None
+    return _forgetful(d, replace(made, thinking=thinking, effort=effort))
+
+
+def _forgetful(d: Draw, made: Talk) -> Talk:
+    """Now and then past turns have lost their thoughts, as many clients drop them."""
+    if not (made.thinking and d.chance(0.25)):
+        return made
+    last = max(i for i, turn in enumerate(made.turns) if turn.role == "assistant")
+    return replace(made, turns=tuple(
+        replace(turn, thought="") if turn.role == "assistant" and i != last else turn for i, turn in enumerate(made.turns)
+    ))  # fmt: skip
+
+
+def question(d: Draw) -> tuple[str, str, str]:
+    """One question of the mixture."""
+    return d.weighted(QUESTIONS)(d)
+
+
+def _one(d: Draw, tokens: int) -> Talk:
+    asked, thought, answer = question(d)
+    if d.chance(0.02):  # two messages in a row are one turn
+        return Talk((user(asked), user(asked), says(answer, thought)))
+    return Talk((user(asked), says(answer, thought)))
+
+
+def _several(d: Draw, tokens: int) -> Talk:
+    turns: list[Turn] = []
+    told = None
+    for _ in range(d.int(2, 7)):
+        if told is None and d.chance(0.3):
+            (said, thought, answer), told = skills.remembered(d)
+            turns += [user(said), says(answer, thought)]
+        elif told and d.chance(0.5):
+            asked, thought, answer = told
+            turns += [user(asked), says(answer, thought)]
+            told = None if d.chance(0.5) else told
+        else:
+            asked, thought, answer = question(d)
+            turns += [user(asked), says(answer, thought)]
+    return Talk(tuple(turns))
+
+
+def _length(d: Draw, tokens: int, usual: int) -> int:
+    return d.int(max(200, tokens // 5), tokens) if tokens else d.int(40, usual)
+
+
+MAKERS: dict[str, Callable[[Draw, int], Talk]] = {
+    "one": _one,
+    "several": _several,
+    "tools": lambda d, tokens: tools.tools(d),
+    "schema": lambda d, tokens: reading.json_schema(d),
+    "needles": lambda d, tokens: reading.needles(d, _length(d, tokens, 750), d.int(2, 8) if tokens else None, d.int(4, 30) if tokens else None),
+    "majority": lambda d, tokens: reading.majority(d, _length(d, tokens, 800)),
+    "sections": lambda d, tokens: reading.sections(d, max(300, _length(d, tokens, 800))),
+    "repeat": lambda d, tokens: reading.long_repeat(d, d.int(100, 300)),
+}
+
+
+def texts(seed: int, count: int) -> Iterator[str]:
+    """What the vocabulary is learned from: conversations without their fixed frame, and the word lists."""
+    d = Draw(seed)
+    frame = TOOL_BLOCK.split("%s")[0]
+    for _ in range(count):
+        for text, _ in segments(talk(d)):
+            text = text.replace(frame, "")
+            for special in SPECIALS:
+                text = text.replace(special, "\n")
+            yield text
+    listed = [*w.COMMON, *w.NOUNS, *w.ADJECTIVES, *w.VERBS, *w.NAMES, *w.SURNAMES, *w.CITIES, *w.TOOL_VERBS, *w.TOOL_NOUNS, *w.PARAMETERS]
+    for _ in range(12):
+        yield " ".join(listed)
+    for _ in range(400):
+        yield TOOL_BLOCK.replace("｜DSML｜", "\n")

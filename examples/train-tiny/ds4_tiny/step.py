@@ -1,0 +1,146 @@
+"""One training step: forward and backward, the mean over all GPUs, the optimiser, the router's balance.
+
+On a GPU, forward with backward is recorded once for each row length as a CUDA graph, and the optimiser as another; the
+exchange between GPUs happens in between, outside of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ds4_tiny.batches import ANSWER, PROMPT
+from ds4_tiny.crew import Crew
+from ds4_tiny.muon import Optimizer
+from ds4_tiny.network import SAMPLED, Network
+from ds4_tiny.shape import Shape
+from ds4_tiny.weights import Weights
+
+BALANCE_RATE = 0.002
+"""How far a router's bias moves in a step."""
+WARM_UPS = 3
+"""Runs before a graph is recorded, which compile and allocate."""
+
+
+class Trainer:
+    """A network in training."""
+
+    def __init__(self, shape: Shape, weights: Weights, crew: Crew, *, compiled: bool, graphs: bool) -> None:
+        torch.set_float32_matmul_precision("high")
+        if compiled:
+            from torch import _dynamo as dynamo
+
+            dynamo.config.recompile_limit = 128
+            dynamo.config.accumulated_recompile_limit = 1024
+            dynamo.config.suppress_errors = True  # what cannot be compiled runs as it is
+        self.crew, self.graphs = crew, graphs and crew.device.type == "cuda"
+        self.network = Network(shape, {name: w.to(crew.device) for name, w in weights.items()}, compiled=compiled)
+        trained = self.network.trained
+        self.optimizer = Optimizer(shape, trained)
+        self.scored = list(range(shape.hashed, shape.layers))
+        extra = 3 + len(self.scored) * shape.experts  # loss, divergence, share of right tokens; loads
+        self.flat = torch.zeros(sum(p.numel() for p in trained.values()) + extra, device=crew.device)
+        *pieces, self.measured = self.flat.split([*(p.numel() for p in trained.values()), extra])
+        self.gradients = {name: piece.view_as(p) for (name, p), piece in zip(trained.items(), pieces, strict=True)}
+        self.prompt_weight = torch.zeros((), device=crew.device)
+        self._recorded: dict[tuple[int, bool], tuple[Callable[[], None], Tensor, Tensor, Tensor]] = {}
+        self._update: Callable[[], None] | None = None
+        self._pool = None
+        self._turn = 0
+
+    def train(
+        self, ids: NDArray[np.uint16], kinds: NDArray[np.uint8], *, dense: bool, rate: float, matrix_rate: float,
+        prompt_weight: float,
+    ) -> None:  # fmt: skip
+        """One step on rows of ids [B, S + 1] of these kinds."""
+        self.prompt_weight.fill_(prompt_weight)
+        self.optimizer.rate.fill_(rate)
+        self.optimizer.matrix_rate.fill_(matrix_rate)
+        length = ids.shape[1] - 1
+        self._turn = (self._turn + 3) % SAMPLED
+        inputs = (torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(kinds),
+                  torch.arange(self._turn, length, SAMPLED))  # fmt: skip
+        key = (length, dense)
+        if key not in self._recorded:
+            held = tuple(value.to(self.crew.device) for value in inputs)
+            self._recorded[key] = (self._record(lambda: self._differentiate(*held, dense)), *held)
+        run, *held = self._recorded[key]
+        for place, value in zip(held, inputs, strict=True):
+            place.copy_(value)
+        run()
+        self.crew.average(self.flat)
+        if self._update is None:  # recording runs it a few times: at rate 0 that moves no weight
+            self.optimizer.rate.zero_()
+            self.optimizer.matrix_rate.zero_()
+            self._update = self._record(self._apply)
+            return
+        self._update()
+
+    def report(self) -> str:
+        """The last step's figures; waits for the GPU."""
+        loss, divergence, right, *loads = self.measured.tolist()
+        per_layer = np.array(loads).reshape(len(self.scored), -1)
+        worst = float((per_layer.max(1) / per_layer.mean(1)).max())
+        return (f"loss {loss:.4f} right {right:.4f} indexer {divergence:.4f} gradient {float(self.optimizer.size):.2f} "
+                f"load {worst:.2f}")  # fmt: skip
+
+    def _differentiate(self, ids: Tensor, kinds: Tensor, sample: Tensor, dense: bool) -> None:
+        """Gradients and figures of a batch, into `flat`."""
+        device = self.crew.device.type
+        targets, kind = ids[:, 1:].reshape(-1), kinds[:, 1:].reshape(-1)
+        own = kind == ANSWER
+        weights = own.float() + (kind == PROMPT).float() * self.prompt_weight
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda", cache_enabled=False):
+            result = self.network.forward(ids[:, :-1], dense=dense, sample=sample)
+            loss, right = self.network.loss(result, targets, weights)
+        names = list(self.gradients)
+        found = torch.autograd.grad(loss + result.divergence, list(self.network.trained.values()), allow_unused=True)
+        with torch.no_grad():
+            for name, gradient in zip(names, found, strict=True):
+                if gradient is None:
+                    self.gradients[name].zero_()
+                else:
+                    self.gradients[name].copy_(gradient)
+            share = (right & own).sum() / own.sum().clamp_min(1)
+            self.measured.copy_(torch.cat([
+                torch.stack([loss.detach(), result.divergence.detach(), share]), *(result.loads[i] for i in self.scored)
+            ]))  # fmt: skip
+
+    @torch.no_grad()
+    def _apply(self) -> None:
+        """The optimiser's step, and biases towards experts that got too little."""
+        self.optimizer.step(self.gradients)
+        loads = self.measured[3:].view(len(self.scored), -1)
+        for layer, load in zip(self.scored, loads, strict=True):
+            bias = self.network.weights[f"model.layers.{layer}.mlp.gate.e_score_correction_bias"]
+            bias.add_(BALANCE_RATE * torch.sign(load.mean() - load))
+
+    def _record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """The work as a CUDA graph, or as it is where graphs are off or recording fails."""
+        if not self.graphs:
+            return work
+        try:
+            return self._captured(work)
+        except RuntimeError as error:
+            print(f"no CUDA graph, going on without: {error}", flush=True)
+            self.graphs = False
+            torch.cuda.synchronize()
+            return work
+
+    def _captured(self, work: Callable[[], None]) -> Callable[[], None]:
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(WARM_UPS):
+                work()
+        torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            work()
+        self._pool = self._pool or graph.pool()
+        return graph.replay

@@ -1,0 +1,435 @@
+"""Conversations with tools: realistic families and tools of random name and shape; one call, several, none, chains,
+errors, answers from results, and structured answers given as calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ds4_tiny import words as w
+from ds4_tiny.chat import Call, Talk, Turn, dumps, result, says, user
+from ds4_tiny.draw import Draw, held_out
+from ds4_tiny.tasks import chats, reading, skills
+from ds4_tiny.tasks.asking import ask, either, joined, lower, phrase, upper
+from ds4_tiny.tasks.families import FAMILIES, Family, fill, said
+
+SYSTEMS = ("You are a helpful assistant.", "You are a helpful assistant", "Be brief.", "Answer briefly.", "Answer in one sentence.", "You are ds4-tiny.", "hello",
+           "You are a helpful agent. Use the tools when needed.", "you're a good assistant", "Use tools whenever they help.", "You are an expert.", "Be kind.",
+           "You have tools. Use them.", "You are a careful assistant.\n\nThink before you act.", "Answer the user.", "You are a coding agent.")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Use:
+    """One use of a tool: the marked request, the arguments, what comes back, what to say then. `several` are requests
+    for more than one value of a parameter, where the family allows that: values to join, and how to ask."""
+
+    request: str
+    arguments: dict[str, Any]
+    result: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Kit:
+    """A declared tool and how it is used; `shared` draws one request that needs several calls."""
+
+    tool: dict[str, Any]
+    use: Callable[[Draw], Use]
+    shared: Callable[[Draw, int], tuple[str, list[Use]]] | None = None
+
+    @property
+    def name(self) -> str:
+        """The tool's name."""
+        return str(self.tool["name"])
+
+
+def _format(form: str, tool: str, values: list[Any], d: Draw) -> str:
+    return fill(form.replace("{T}", "\0").replace("{W}", "\1"), values).replace("\0", tool).replace("\1", d.word().title())
+
+
+def declare(d: Draw, name: str, about: str, required: dict[str, dict[str, Any]], optional: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A tool's declaration in one of the shapes that frameworks give it."""
+    properties = required | optional
+    if d.chance(0.3):
+        properties = {key: {"title": key.replace("_", " ").title(), **value} for key, value in properties.items()}
+    if d.chance(0.4):
+        hint = d.split_one("The {k}.|the {k} to use|{k}|The {k} to use.|")
+        properties = {key: value | ({"description": hint.format(k=key.replace("_", " "))} if hint else {}) for key, value in properties.items()}
+    if d.chance(0.25):
+        properties = {key: dict(sorted(value.items())) for key, value in properties.items()}
+    parts: dict[str, Any] = {"type": "object", "properties": properties, "required": list(required)}
+    if d.chance(0.4):
+        parts = {"properties": properties, "required": list(required), "type": "object"}
+    if not required:
+        parts = d.one(({"properties": properties, "type": "object"}, {"type": "object", "properties": properties}, {"type": "object", "properties": properties, "required": []}))
+    if d.chance(0.1):
+        parts["additionalProperties"] = False
+    return {"name": name, "description": about, "parameters": parts}
+
+
+def _schema(kind: str, choices: tuple[str, ...] | list[str]) -> dict[str, Any]:
+    out: dict[str, Any] = {"type": kind}
+    if kind == "array":
+        out["items"] = {"type": "string"}
+    return out | ({"enum": list(choices)} if choices else {})
+
+
+def realistic(d: Draw, family: Family | None = None) -> Kit:
+    """A tool of one of the families."""
+    family = family or d.one(FAMILIES)
+    names, about = d.split_one(family.names), d.split_one(family.about)
+    name = names if d.chance(0.75) else d.until_mine(lambda: d.one((f"{names}_{d.ascii()}", f"{d.ascii()}_{names}", d.identifier(), f"{names}{d.int(2, 99)}", d.ascii())))
+    keys = list(dict.fromkeys(d.split_one(p.names) if d.chance(0.92) else d.ascii() for p in (*family.parameters, *family.optional)))
+    if len(keys) < len(family.parameters) + len(family.optional):
+        keys = [p.names.split("|")[0] for p in (*family.parameters, *family.optional)]
+    count = len(family.parameters)
+    with_optional = bool(family.optional) and d.chance(0.35)
+    kinds = {p: ("number" if p.type == "integer" and d.chance(0.15) else p.type) for p in (*family.parameters, *family.optional)}
+    required = {key: _schema(kinds[p], p.choices) for key, p in zip(keys, family.parameters, strict=False)}
+    optional = {key: _schema(kinds[p], p.choices) for key, p in zip(keys[count:], family.optional, strict=True)} if with_optional else {}
+    tool = declare(d, name, about, required, optional)
+
+    def values(d: Draw) -> list[Any]:
+        return [p.draw(d) for p in family.parameters]
+
+    def made(d: Draw, drawn: list[Any]) -> Use:
+        request = _format(d.split_one(family.requests), name, drawn, d)
+        arguments = dict(zip(keys, drawn, strict=False))
+        if optional and d.chance(0.5):
+            extra = family.optional[0].draw(d)
+            arguments[keys[count]] = extra
+            request = phrase(d, request)
+            request += ("" if request[-1] in ".?!" else ".") + " " + d.split_one(family.optional_said[0]).format(o=extra)
+        found, answer = family.outcome(d, drawn)
+        return Use(request, arguments, found, answer)
+
+    def shared(d: Draw, number: int) -> tuple[str, list[Use]]:
+        """One request that names several values of one parameter."""
+        assert family.shared is not None
+        base = values(d)
+        many = list(dict.fromkeys(str(family.parameters[family.shared].draw(d)) for _ in range(number)))
+        if family.parameters[family.shared].type != "string":
+            many = [str(int(value)) for value in many]
+        uses = []
+        for value in many:
+            drawn = [*base]
+            drawn[family.shared] = value if family.parameters[family.shared].type == "string" else int(value)
+            uses.append(made(d, drawn)) if not optional else uses.append(Use("", dict(zip(keys, drawn, strict=False)), *family.outcome(d, drawn)))
+        form = d.split_one(family.requests)
+        told = joined(many, d.one(("and", "and", "and", "and also", "as well as", "&")))
+        if f"in {{{family.shared}}}" in form and d.chance(0.4):
+            form = form.replace(f"in {{{family.shared}}}", f"{{{family.shared}}}")
+            told = joined([f"in {value}" for value in many])
+        drawn = [*base]
+        drawn[family.shared] = told if d.chance(0.8) else f"both {told}" if len(many) == 2 else told
+        return _format(form, name, drawn, d), uses
+
+    return Kit(tool, lambda d: made(d, values(d)), shared if family.shared is not None else None)
+
+
+TYPES = {"string": 10, "integer": 5, "number": 2, "boolean": 2, "array": 1.5, "enum": 2}
+
+
+def invented(d: Draw) -> Kit:
+    """A tool of random name and parameters."""
+    name, human = _named(d)
+    while held_out(name) != (d.split == "eval"):
+        name, human = _named(d)
+    about = d.split_one(f"{upper(human)}.|Tool to {human}.|{upper(human)} with the given values.|Use this to {human}.|{upper(d.phrase(3, 6))}.|")
+    kinds: dict[str, tuple[str, list[str]]] = {}
+    for _ in range(d.int(0, 4)):
+        key = d.one(w.PARAMETERS) if d.chance(0.75) else d.ascii()
+        kind = d.weighted(TYPES)
+        kinds[key] = (kind, [d.plain() for _ in range(3)] if kind == "enum" else [])
+    optional = list(kinds)[-1] if len(kinds) > 1 and d.chance(0.3) else None
+    schemas = {key: _schema("string" if kind == "enum" else kind, choices) for key, (kind, choices) in kinds.items()}
+    tool = declare(d, name, about, {k: s for k, s in schemas.items() if k != optional}, {k: s for k, s in schemas.items() if k == optional})
+
+    def use(d: Draw) -> Use:
+        arguments = {k: _value(d, *kind) for k, kind in kinds.items() if k != optional or d.chance(0.5)}
+        found = d.one(("ok", "done", f"{d.one(w.TOOL_NOUNS)} {d.number(4)} saved", dumps({"status": "ok", "id": d.number(4)}), d.sentence(), d.value()))
+        return Use(_request(d, name, human, arguments), arguments, found, f"The tool {name} returned: {found}")
+
+    return Kit(tool, use)
+
+
+def _named(d: Draw) -> tuple[str, str]:
+    """A tool's name, and what it does in words."""
+    verb, noun = (d.one(w.TOOL_VERBS) if d.chance(0.7) else d.ascii()), (d.one(w.TOOL_NOUNS) if d.chance(0.6) else d.ascii())
+    more = d.one(w.TOOL_NOUNS)
+    return d.one((
+        (f"{verb}_{noun}", f"{verb} {noun}"), (f"{verb}_{noun}_{more}", f"{verb} {noun} {more}"), (f"{verb}{noun.title()}", f"{verb} {noun}"),
+        (f"{noun}_{verb}", f"{verb} {noun}"), (f"{verb}-{noun}", f"{verb} {noun}"), (d.identifier(), f"{verb} {noun}"), (noun, f"{verb} {noun}"),
+        (f"{verb}_{d.ascii()}", f"{verb} {noun}"),
+    ))  # fmt: skip
+
+
+def _value(d: Draw, kind: str, choices: list[str]) -> Any:
+    if kind == "enum":
+        return d.one(choices)
+    if kind == "integer":
+        return d.number(5)
+    if kind == "number":
+        return d.int(0, 999) / 10
+    if kind == "boolean":
+        return d.chance(0.5)
+    return [d.word() for _ in range(d.int(1, 3))] if kind == "array" else d.value()
+
+
+def _request(d: Draw, name: str, human: str, arguments: dict[str, Any]) -> str:
+    def quoted(value: Any) -> str:
+        return d.one(("{}", "{}", "'{}'", '"{}"')).format(said(value)) if isinstance(value, str) else said(value)
+
+    def plain(key: str) -> str:
+        return key.replace("_", " ")
+
+    items = list(arguments.items())
+    if not items:
+        return d.split_one(f"!call {name}|!use the {name} tool|!{human}|!run {name}|{name}()|{upper(human)}!")
+    if d.chance(0.3):
+        d.rng.shuffle(items)
+    forms: tuple[Callable[[], str], ...] = (
+        lambda: f"!call {name} with {joined([f'{k} = {quoted(v)}' for k, v in items])}",
+        lambda: f"!use {name}: {', '.join(f'{k} {quoted(v)}' for k, v in items)}",
+        lambda: f"!{human} with {joined([f'{plain(k)} {quoted(v)}' for k, v in items])}",
+        lambda: f"I want to {human}. {' '.join(f'The {plain(k)} is {quoted(v)}.' for k, v in items)}",
+        lambda: f"{upper(human)}: {', '.join(f'{plain(k)}={quoted(v)}' for k, v in items)}",
+        lambda: f"Can you {human}?\n" + "\n".join(f"{upper(plain(k))}: {said(v)}" for k, v in items),
+        lambda: f"!run {name}({', '.join(f'{k}={dumps(v)}' for k, v in items)})",
+        lambda: f"!{human}, {', '.join(f'{plain(k)} {quoted(v)}' for k, v in items)}",
+        lambda: f"{name} {' '.join(quoted(v) for _, v in items)}" if len(items) == 1 else f"{name}: {dumps(dict(items))}",
+    )
+    return d.one(forms)()
+
+
+def kits(d: Draw, count: int) -> list[Kit]:
+    """Different tools."""
+    found: dict[str, Kit] = {}
+    while len(found) < count:
+        kit = realistic(d) if d.chance(0.62) else invented(d)
+        about = kit.tool["description"]
+        if about and any(about == other.tool["description"] for other in found.values()):
+            continue
+        found.setdefault(kit.name, kit)
+    return list(found.values())
+
+
+# Structured answers, which frameworks ask for as a call of a tool named like a class
+
+
+def record(d: Draw) -> Kit:
+    """A tool that only takes down what a text says, named like a class."""
+    values, properties, _ = reading.fields(d, 1, 4)
+    name = d.one(("Person", "Answer", "Record", "Result", "Item", "Data", "Event", "Contact", "Entry", d.plain().title(), d.ascii().title()))
+    about = d.split_one(f"{name}.|Information about a {name.lower()}.|{name} to give to the user.|")
+    tool = declare(d, name, about, properties, {})
+    kinds = {key: reading.FIELDS.get(key) for key in values}
+
+    def use(d: Draw) -> Use:
+        drawn: dict[str, Any] = {}
+        told = []
+        for key, field in kinds.items():
+            drawn[key] = field[1](d) if field else d.word()
+            told.append(d.split_one(field[2] if field else f"The {key} is {{v}}.").format(v=reading._shown(drawn[key])))
+        d.rng.shuffle(told)
+        text = " ".join(told)
+        return Use(d.split_one(f"{text}|Extract the data: {text}|{text} Use the tool.|!take this down: {text}|Fill in {name}: {text}"), drawn, "ok", "Done.")
+
+    return Kit(tool, use)
+
+
+def joke_record(d: Draw) -> Kit:
+    """The joke as a structured answer."""
+    first, second = d.one((("setup", "punchline"), ("setup", "punchline"), ("question", "answer"), ("setup", "payoff"), ("opening", "ending")))
+    name = d.one(("Joke", "Joke", "JokeDict", "TellJoke", "joke", "FunnyStory"))
+    properties: dict[str, dict[str, Any]] = {first: {"type": "string"}, second: {"type": "string"}}
+    if d.chance(0.7):
+        properties = {first: {"type": "string", "description": f"{d.one(('question to set up', 'start of', 'first part of'))} a joke"}, second: {"type": "string", "description": f"answer to {d.one(('resolve', 'end', 'finish'))} the joke"}}
+    tool = declare(d, name, d.split_one("Joke to tell user.|A joke.|Tell a joke.|"), properties, {})
+
+    def use(d: Draw) -> Use:
+        thing = d.one(w.ANIMALS) if d.chance(0.6) else d.plain()
+        setup, end = chats.joke_parts(thing)
+        many = thing + ("" if thing.endswith("s") else "s")
+        return Use(d.split_one(f"!tell me a joke about {many}|!tell me a joke about a {thing}|?a joke about {many}|!give me a joke about {many}, include the {second}|!make a joke about {many}"), {first: setup, second: end}, "ok", "I told the joke.")
+
+    return Kit(tool, use)
+
+
+def joke_json(d: Draw) -> tuple[str, str, str]:
+    """The joke as JSON with named keys."""
+    first, second = d.one((("setup", "punchline"), ("setup", "punchline"), ("question", "answer"), ("joke_start", "joke_end")))
+    thing = d.one(w.ANIMALS) if d.chance(0.6) else d.plain()
+    setup, end = chats.joke_parts(thing)
+    many = thing + ("" if thing.endswith("s") else "s")
+    ask_ = d.split_one(f"Tell me a joke about {many}. Return the result as a JSON with '{first}' and '{second}' keys. Return nothing other than JSON.|A joke about {many} as JSON with the keys {first} and {second}, please.|"
+                       f"Give me a joke about a {thing} in JSON ({first}, {second}).|Write a joke about {many} as a JSON object with {first} and {second}.|Joke about {many}, JSON only, keys: {first}, {second}")  # fmt: skip
+    return ask_, f"A joke about {thing} as JSON.", dumps({first: setup, second: end})
+
+
+# Conversations
+
+MODES = {"single": 11, "parallel": 4.5, "none": 4, "error": 1.3, "chain": 1.6, "record": 1.6, "history": 1}
+
+
+def tools(d: Draw, mode: str | None = None, count: int | None = None) -> Talk:
+    """One to three turns with one to six tools declared."""
+    chosen = kits(d, count or d.weighted({1: 4, 2: 5, 3: 4, 4: 2, 5: 1, 6: 1}))
+    turns: list[Turn] = []
+    modes = [mode] if mode else [d.weighted(MODES) for _ in range(d.weighted({1: 6, 2: 3, 3: 1}))]
+    if "record" in modes:
+        chosen = [joke_record(d) if d.chance(0.4) else record(d), *chosen[: d.one((0, 0, 1))]]
+    for kind in modes:
+        turns += TURNS[kind](d, chosen)
+        if d.chance(0.08):
+            question, thought, answer = chats.small_talk(d)
+            turns += [user(question), says(answer, f"No tool is needed. {thought}")]
+    declared = [kit.tool for kit in chosen]
+    d.rng.shuffle(declared)
+    return Talk(tuple(turns), tuple(declared))
+
+
+def thought_of(calls: list[Call]) -> str:
+    """What it thinks before calls."""
+    return f"I call {joined([name for name, _ in calls])}."
+
+
+def _hinted(d: Draw, request: str, kit: Kit) -> str:
+    text = ask(d, request)
+    if d.chance(0.12):
+        end = "" if text[-1] in ".?!" else "."
+        text += end + d.split_one(f" Use the tool.| Use {kit.name}.| Use the {kit.name} tool.| Use your tools.| You have a tool for this.")
+    elif d.chance(0.04):
+        text = d.split_one("Using the tool, |With the tool, |Use the tool: |With your tools, ") + lower(text)
+    return text
+
+
+def _single(d: Draw, chosen: list[Kit]) -> list[Turn]:
+    kit = d.one(chosen)
+    use = kit.use(d)
+    call = (kit.name, use.arguments)
+    return [user(_hinted(d, use.request, kit)), says("", thought_of([call]), call), result(use.result), says(use.answer, "I have the result.")]
+
+
+def _error(d: Draw, chosen: list[Kit]) -> list[Turn]:
+    kit = d.one(chosen)
+    use = kit.use(d)
+    call = (kit.name, use.arguments)
+    what = d.one(("not found", "timeout", "permission denied", "invalid input", "service unavailable", "No such file or directory", "rate limit exceeded", d.phrase(2, 5), f"Missing required argument '{d.ascii()}'",
+                  f"{d.word()} does not exist", "connection refused", "unknown tool", f"{d.path()}: not found"))  # fmt: skip
+    text = d.one((f"Error: {what}", f"error: {what}", f"Error: {what}.", dumps({"error": what}), f"ERROR {what}", f"Failed: {what}", f"Error: {upper(what)}"))
+    said = what if f"{what}" in text else upper(what)
+    return [user(_hinted(d, use.request, kit)), says("", thought_of([call]), call), result(text), says(f"The tool {kit.name} failed: {said.rstrip('.')}.", "The tool failed.")]
+
+
+JOINERS = (" ", " Also: ", " And: ", "\n", " Then: ", " After that: ", " Also, ", " And then: ", " In addition: ", "\n\n", " Second: ", " Oh, and: ")
+GLUE = (" and ", " and then ", ", and ", ", then ", " and also ", "; ", " as well as ", ", and please ")
+
+
+def _parallel(d: Draw, chosen: list[Kit]) -> list[Turn]:
+    sharing = [kit for kit in chosen if kit.shared]
+    if sharing and d.chance(0.6):
+        kit = d.one(sharing)
+        assert kit.shared
+        request, uses = kit.shared(d, d.weighted({2: 6, 3: 3, 4: 1}))
+        question, calls = _hinted(d, request, kit), [(kit.name, use.arguments) for use in uses]
+        if len(uses) < 2:
+            return _single(d, chosen)
+    else:
+        first = d.one(chosen)
+        made = [(kit, kit.use(d)) for kit in ([first] * d.int(2, 3) if d.chance(0.4) else [d.one(chosen) for _ in range(d.weighted({2: 5, 3: 2}))])]
+        uses, calls = [use for _, use in made], [(kit.name, use.arguments) for kit, use in made]
+        question = _combined(d, [use.request for use in uses])
+    turns = [user(question), says("", thought_of(calls), *calls), *(result(use.result) for use in uses)]
+    return [*turns, says(" ".join(use.answer for use in uses), "I have the results.")]
+
+
+def _combined(d: Draw, requests: list[str]) -> str:
+    """Several requests in one message."""
+    if all(r[0] in "!?" for r in requests) and d.chance(0.6):
+        bodies = [("tell me " if r[0] == "?" else "") + r[1:] for r in requests]
+        if all(r[0] == "?" for r in requests):
+            return ask(d, "?" + d.one((" and ", " and also ", " and ")).join(r[1:] for r in requests))
+        return ask(d, "!" + d.one(GLUE).join(bodies))
+    if d.chance(0.15):
+        return "\n".join(f"{i}. {phrase(d, r)}" for i, r in enumerate(requests, 1))
+    text = d.one(JOINERS).join(phrase(d, r) if phrase(d, r)[-1:] in ".?!" else phrase(d, r) + "." for r in requests)
+    lead = d.split_one(f"Do both: |Two things: |I need two things. |Please do this: |Do {len(requests)} things: ") if d.chance(0.2) else ""
+    return lead + text
+
+
+def _none(d: Draw, chosen: list[Kit]) -> list[Turn]:
+    """A question that no declared tool is for."""
+    names = " ".join(str(kit.tool).lower() for kit in chosen)
+    task = d.one((chats.small_talk, chats.small_talk, chats.about, skills.knowledge, skills.repeat, reading.facts, chats.story, skills.sentiment, chats.joke))
+    if ("joke" in names and task is chats.joke) or (task in (skills.repeat, reading.facts) and d.chance(0.5)):
+        task = chats.small_talk
+    question, thought, answer = task(d)
+    return [user(question), says(answer, f"No tool is needed. {thought}")]
+
+
+def _chain(d: Draw, chosen: list[Kit]) -> list[Turn]:
+    """Two steps, the second with the first one's result."""
+    if d.chance(0.5):
+        return _arithmetic_chain(d, chosen)
+    family = {f.names.split("|")[0]: f for f in FAMILIES}
+    first, second = realistic(d, family[d.one(("recall", "get_phone", "read_file", "run_command", "fetch_url", "retrieve"))]), realistic(d, family[d.one(("upper_text", "add_todo", "get_word_length", "reverse_text"))])
+    if any(kit.name in (first.name, second.name) for kit in chosen) or first.name == second.name:
+        return _single(d, chosen)
+    chosen += [first, second]
+    use, then = first.use(d), second.use(d)
+    found = d.one((d.word(), d.phrase(1, 4), d.code()))
+    key = next(iter(then.arguments))
+    calls = ((first.name, use.arguments), (second.name, {key: found}))
+    end = d.word()
+    ending = d.split_one(f"then use {second.name} on the result|then give the result to {second.name}|and pass the result to {second.name}|then call {second.name} with the result")
+    body = use.request[1:] if use.request[0] in "!?" else None
+    question = ask(d, f"!{'get ' if use.request[0] == '?' else ''}{body}, {ending}") if body else f"{use.request} {upper(ending)}."
+    return [user(question), says("", thought_of([calls[0]]), calls[0]), result(found), says("", thought_of([calls[1]]), calls[1]), result(end), says(f"The result is {end}.", "I have the result.")]
+
+
+def _arithmetic_chain(d: Draw, chosen: list[Kit]) -> list[Turn]:
+    a, b, c = d.number(2), d.number(2), d.int(2, 12)
+    adder, multiplier = d.one((("add", "multiply"), ("plus", "times"), ("sum_numbers", "multiply_numbers"), (d.ascii(), d.ascii()), ("add_numbers", "mul")))
+    p, q = d.one((("a", "b"), ("x", "y"), ("first", "second"), ("left", "right")))
+    if any(kit.name in (adder, multiplier) for kit in chosen) or adder == multiplier:
+        return _single(d, chosen)
+    for name, about in ((adder, "Add two numbers."), (multiplier, "Multiply two numbers.")):
+        tool = declare(d, name, about, {p: {"type": "integer"}, q: {"type": "integer"}}, {})
+        chosen.append(Kit(tool, lambda d, verb=about.split()[0].lower(): _two(d, verb, p, q)))
+    first, second = (adder, {p: a, q: b}), (multiplier, {p: a + b, q: c})
+    question = either(d, f"!add {a} and {b}, then multiply the result by {c}|?({a} + {b}) * {c}|?{a} plus {b}, times {c}|!multiply the sum of {a} and {b} by {c}|Take {a}, add {b}, and multiply by {c}.")
+    return [user(question), says("", thought_of([first]), first), result(str(a + b)), says("", thought_of([second]), second), result(str((a + b) * c)), says(f"The result is {(a + b) * c}.", "I have the result.")]
+
+
+def _two(d: Draw, verb: str, p: str, q: str) -> Use:
+    a, b = d.number(), d.number()
+    value = a + b if verb == "add" else a * b
+    return Use(f"!{verb} {a} {'and' if verb == 'add' else 'by'} {b}", {p: a, q: b}, str(value), f"The result is {value}.")
+
+
+def _record(d: Draw, chosen: list[Kit]) -> list[Turn]:
+    kit = chosen[0]
+    use = kit.use(d)
+    call = (kit.name, use.arguments)
+    turns = [user(ask(d, use.request)), says("", thought_of([call]), call)]
+    return [*turns, result(use.result), says(use.answer, "I have the result.")] if d.chance(0.3) else turns
+
+
+def _history(d: Draw, chosen: list[Kit]) -> list[Turn]:
+    """An earlier answer is asked about again: no second call is needed."""
+    turns = _single(d, chosen)
+    question = d.split_one("What did the tool return?|Say that again.|What was the result?|Repeat your last answer.|Can you repeat that?|What did you say?")
+    return [*turns, user(question), says(turns[-1].text, "I said it before.")]
+
+
+TURNS: dict[str, Callable[[Draw, list[Kit]], list[Turn]]] = {
+    "single": _single, "parallel": _parallel, "none": _none, "error": _error, "chain": _chain, "record": _record, "history": _history,
+}  # fmt: skip
+
+
+def is_held_out(kit: Kit) -> bool:
+    """Whether the evaluation alone knows a tool's name."""
+    return held_out(kit.name)
