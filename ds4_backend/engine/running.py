@@ -117,6 +117,7 @@ def check_memory(nbytes: int, name: str, held: int = 0) -> None:
 
 def _load(name: str, path: Path, settings: Settings, progress: Progress, make_room: MakeRoom) -> LocalEngine:
     from ds4_backend.catalog.profile import profile_of
+    from ds4_backend.engine.grammar.vocabulary import prepare
     from ds4_backend.engine.local import LocalEngine
     from ds4_backend.engine.room import Room
     from ds4_backend.engine.worker import Worker
@@ -131,6 +132,7 @@ def _load(name: str, path: Path, settings: Settings, progress: Progress, make_ro
     profile = profile_of(file, settings)
     defaults = sampling_defaults(file.metadata, profile.dialect, _expert_formats(file))
     tokenizer = Tokenizer.from_gguf(file.metadata)
+    prepare(tokenizer)
     worker = Worker(path.stem)
     try:
         model = worker.call(

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from ds4_backend.tokenizer import Tokenizer
 
+LARGE = 1 << 15
+"""Tokens from which on building takes long enough to be worth a thread."""
+
 _built: weakref.WeakKeyDictionary[Tokenizer, llguidance.LLTokenizer] = weakref.WeakKeyDictionary()
 _building = threading.Lock()
 
@@ -26,6 +29,12 @@ def grammar_tokenizer(tokenizer: Tokenizer) -> llguidance.LLTokenizer:
         if (known := _built.get(tokenizer)) is None:
             known = _built[tokenizer] = _build(tokenizer)
         return known
+
+
+def prepare(tokenizer: Tokenizer) -> None:
+    """Build it on a thread of its own, if it is large, so that the first constraint need not wait for it."""
+    if tokenizer.vocab_size >= LARGE:
+        threading.Thread(target=grammar_tokenizer, args=(tokenizer,), name="ds4-grammar", daemon=True).start()
 
 
 def _build(tokenizer: Tokenizer) -> llguidance.LLTokenizer:
