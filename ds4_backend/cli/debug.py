@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ds4_backend.cli.debug_likelihood import logprobs, ppl
 from ds4_backend.cli.debug_logits import logits
 from ds4_backend.cli.debug_prompt import render, tokens
 from ds4_backend.cli.debug_synth import synth
@@ -17,4 +18,6 @@ def command() -> None:
 command.add_command(render)
 command.add_command(tokens)
 command.add_command(logits)
+command.add_command(logprobs)
+command.add_command(ppl)
 command.add_command(synth)
