@@ -92,7 +92,7 @@ def test_parallel_calls_streamed(anthropic_client: anthropic.Anthropic) -> None:
 def test_a_conversation_of_a_coding_agent_reaches_the_engine(anthropic_client: anthropic.Anthropic) -> None:
     found = received(
         anthropic_client,
-        max_tokens=32000,
+        max_tokens=8000,
         system=[
             {"type": "text", "text": BILLING},
             {"type": "text", "text": "You write code.", "cache_control": {"type": "ephemeral"}},
@@ -139,7 +139,7 @@ def test_a_conversation_of_a_coding_agent_reaches_the_engine(anthropic_client: a
     assert found["tools"] == [
         {"name": "get_weather", "description": "Get the weather for a city.", "parameters": SCHEMA}
     ]
-    assert (found["tool_choice"], found["stop"], found["max_tokens"]) == ("get_weather", ["X"], 32000)
+    assert (found["tool_choice"], found["stop"], found["max_tokens"]) == ("get_weather", ["X"], 8000)
     assert (found["thinking"], found["effort"]) == (True, "low")  # litellm makes an effort of the budget
     assert (found["sampling"]["temperature"], found["sampling"]["top_k"]) == (1, 3)
 
@@ -189,7 +189,7 @@ def test_a_wrong_key_is_refused(proxy: str) -> None:
         ask(stranger, "hi")
 
 
-def test_a_client_that_leaves_stops_the_engine(anthropic_client: anthropic.Anthropic) -> None:
+def test_a_client_that_leaves_a_stream_stops_the_engine(anthropic_client: anthropic.Anthropic) -> None:
     def closed() -> int:
         return int(blocks(ask(anthropic_client, "closed?"))[0]["text"])
 

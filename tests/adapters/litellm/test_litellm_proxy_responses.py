@@ -18,12 +18,12 @@ SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "require
 WEATHER = {"type": "function", "name": "get_weather", "description": "d", "parameters": SCHEMA, "strict": False}
 
 
-def ask(client: openai.OpenAI, text: Any, model: str = "scripted", **more: Any) -> Any:
-    return client.responses.create(model=model, input=text, **more)
+def ask(client: openai.OpenAI, asked: Any, model: str = "scripted", **more: Any) -> Any:
+    return client.responses.create(model=model, input=asked, **more)
 
 
-def received(client: openai.OpenAI, text: Any = "hi", **more: Any) -> dict[str, Any]:
-    return dict(json.loads(ask(client, text, **more).output_text))
+def received(client: openai.OpenAI, asked: Any = "hi", **more: Any) -> dict[str, Any]:
+    return dict(json.loads(ask(client, asked, **more).output_text))
 
 
 def check_usage(usage: Any) -> None:
@@ -105,12 +105,17 @@ def test_a_conversation_of_a_coding_agent_reaches_the_engine(openai_client: open
     assert found["response_format"] == f"JsonSchema(schema={SCHEMA!r})"
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-def test_an_error_has_its_status_or_is_told_in_the_stream(openai_client: openai.OpenAI, stream: bool) -> None:
-    with pytest.raises(openai.APIError, match="8 requests wait") as caught:
-        list(ask(openai_client, "busy", stream=stream))
-    if not stream:
-        assert isinstance(caught.value, openai.RateLimitError)
+def test_an_error_has_its_status(openai_client: openai.OpenAI) -> None:
+    with pytest.raises(openai.RateLimitError, match="8 requests wait"):
+        ask(openai_client, "busy")
+
+
+def test_an_error_of_a_stream_is_its_last_event(openai_client: openai.OpenAI) -> None:
+    for asked, code, words in (("busy", "rate_limit_exceeded", "8 requests wait"), ("late", None, "in the middle")):
+        *_, last = ask(openai_client, asked, stream=True)
+        assert (last.type, last.response.status) == ("response.failed", "failed")
+        assert words in last.response.error.message
+        assert code in (None, last.response.error.code)
 
 
 def test_a_wrong_key_is_refused(proxy: str) -> None:
@@ -119,16 +124,21 @@ def test_a_wrong_key_is_refused(proxy: str) -> None:
         ask(stranger, "hi")
 
 
-def test_a_client_that_leaves_stops_the_engine(openai_client: openai.OpenAI) -> None:
+@pytest.mark.parametrize("streamed", [True, False], ids=["stream", "whole"])
+def test_a_client_that_leaves_stops_the_engine(openai_client: openai.OpenAI, streamed: bool) -> None:
     def closed() -> int:
         return int(ask(openai_client, "closed?").output_text)
 
     before = closed()
-    stream = ask(openai_client, "for ever", stream=True)
-    for event in stream:
-        if event.type == "response.output_text.delta":
-            break
-    stream.close()
+    if streamed:
+        stream = ask(openai_client, "for ever", stream=True)
+        for event in stream:
+            if event.type == "response.output_text.delta":
+                break
+        stream.close()
+    else:
+        with pytest.raises(openai.APITimeoutError):
+            ask(openai_client.with_options(timeout=1), "for ever")
     for _ in range(100):
         if closed() > before:
             return
