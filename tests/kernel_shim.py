@@ -26,8 +26,8 @@ COMPILER = next(filter(shutil.which, (os.environ.get("CXX", ""), "clang++", "g++
 WHY_NOT = "no C++ compiler (clang++ or g++) to run kernels on the CPU"
 C_TYPES = {"float32": "float", "float16": "half", "int32": "int", "uint8": "uint8_t", "uint32": "uint"}
 _IDS = {
-    "metal": "uint3 threadgroup_position_in_grid = {shim_group.x, shim_group.y, shim_group.z}; uint thread_index_in_threadgroup = shim_lane_number;\n"
-    "uint thread_index_in_simdgroup = shim_lane_number % 32;"
+    "metal": "uint3 threadgroup_position_in_grid = {shim_group.x, shim_group.y, shim_group.z};\n"
+    "uint thread_index_in_threadgroup = shim_lane_number, thread_index_in_simdgroup = shim_lane_number % 32;\n"
     "uint simdgroup_index_in_threadgroup = shim_lane_number / 32;\n",
     "cuda": "uint3 blockIdx = {shim_group.x, shim_group.y, shim_group.z}, threadIdx = {shim_lane_number, 0, 0};\n",
 }
@@ -62,7 +62,8 @@ def program(kernel: Kernel, language: str, dtypes: Sequence[str]) -> str:
     )
     return (
         f"{header}\nstatic void kernel_body(void** pointers) {{\n{arguments}"
-        f"const shim::Dim shim_group = shim::m().group; const uint shim_lane_number = shim::m().current;\n{_IDS[language]}{body}}}\n"
+        "const shim::Dim shim_group = shim::m().group; const uint shim_lane_number = shim::m().current;\n"
+        f"{_IDS[language]}{body}}}\n"
         'extern "C" const char* run(void** p, unsigned x, unsigned y, unsigned z, int lanes, unsigned seed) {\n'
         "  return shim::launch(kernel_body, p, {x, y, z}, lanes, seed);\n}\n"
     )
@@ -77,8 +78,8 @@ def compiled(text: str, name: str) -> Any:
         stem.with_suffix(".cpp").write_text(text, encoding="utf-8")
         assert COMPILER is not None
         partial = stem.with_suffix(f".{os.getpid()}")
-        command = [COMPILER, "-std=c++17", "-O1", "-w", "-ffp-contract=off", "-fPIC", "-shared", f"-I{INCLUDE}",
-                   *os.environ.get("DS4_SHIM_FLAGS", "").split(), str(stem.with_suffix(".cpp")), "-o", str(partial)]  # fmt: skip
+        flags = ["-std=c++17", "-O1", "-w", "-ffp-contract=off", "-fPIC", "-shared", f"-I{INCLUDE}"]
+        command = [COMPILER, *flags, str(stem.with_suffix(".cpp")), "-o", str(partial)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise ShimError(f"{name} does not compile:\n{done.stderr[:3000]}")

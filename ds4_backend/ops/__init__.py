@@ -1,6 +1,7 @@
 """The fused ops that the network is written against: one interface, an implementation per device.
 
-`numpy` is the reference of every test and the CPU engine; `mlx` is the safety net on any MLX device.
+`numpy` is the reference of every test and the CPU engine; `metal` and `cuda` are the engines of GPUs, `mlx` their
+safety net on any MLX device.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from ds4_backend.errors import SettingsError
 from ds4_backend.gguf.geometry import Geometry
 from ds4_backend.ops.base import Ops
 
-NAMES = ("numpy", "mlx")
+NAMES = ("numpy", "mlx", "metal", "cuda")
 
 
 def make_ops(name: str, geometry: Geometry, *, cache_simulation: bool) -> Ops:
@@ -25,4 +26,12 @@ def make_ops(name: str, geometry: Geometry, *, cache_simulation: bool) -> Ops:
         from ds4_backend.ops.mlx import MlxOps
 
         return MlxOps(geometry, cache_simulation=cache_simulation)
+    if name == "metal":
+        from ds4_backend.ops.metal import MetalOps
+
+        return MetalOps(geometry, cache_simulation=cache_simulation)
+    if name == "cuda":
+        from ds4_backend.ops.cuda import CudaOps
+
+        return CudaOps(geometry, cache_simulation=cache_simulation)
     raise SettingsError(f"no ops are called {name!r}; there are {', '.join(NAMES)}")

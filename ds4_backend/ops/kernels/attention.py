@@ -8,7 +8,7 @@ from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
 from ds4_backend.ops.kernels import bodies
 from ds4_backend.ops.kernels.handles import Layer, Step
 from ds4_backend.ops.kernels.products import Products
-from ds4_backend.ops.kernels.projections import MOST_TOKENS, Job, blocks_of, token_slots
+from ds4_backend.ops.kernels.projections import Job, blocks_of, token_slots
 
 LANES = {SLIDING: (), CSA: ("csa", "indexer"), HCA: ("hca",)}
 
@@ -46,7 +46,7 @@ class Attention:
         """Rows into the state; queries [T, H, d] and index queries of the step: (q, iq, rows, done)."""
         g, ratio, tokens = self.g, self.g.ratio(layer), step.tokens
         assert work.kv is not None and work.kv_norm is not None
-        fused = tokens <= MOST_TOKENS
+        fused = self.products.fused(step)
         slots = token_slots(tokens) if fused else 1
         jobs = self._query_jobs(work) if fused else ()
         closing = step.plan.closing.get(ratio, 0)
@@ -59,7 +59,7 @@ class Attention:
             rows, done = self.launcher.run(kernel, inputs, outputs, (blocks, 1, 1))
             return *self._wide_queries(step, work), rows, done
         used = jobs if step.plan.selecting else jobs[:1]  # the index queries come last: leave their threadgroups out
-        matrices = [work.q_b] + ([work.index_q_b] if len(jobs) > 1 else [])
+        matrices = work.query_matrices()
         inputs += [work.low_norm, *(m.raw for m in matrices), *self.products.table(*matrices)]
         width = sum(job.rows for job in jobs)
         outputs.append(((tokens, width), "float32"))
@@ -68,7 +68,7 @@ class Attention:
 
     def _query_jobs(self, work: Layer) -> tuple[Job, ...]:
         jobs, stride, at = [], work.low.array.shape[1], 0
-        for m in filter(None, (work.q_b, work.index_q_b)):
+        for m in work.query_matrices():
             jobs.append(Job(m.format_name, m.rows, m.columns, at, "p", stride, normed=True))
             at += m.rows
         return tuple(jobs)
@@ -85,7 +85,7 @@ class Attention:
         g, plan = self.g, step.plan
         assert work.index_weights is not None
         weights = work.index_weights
-        fused = step.tokens <= MOST_TOKENS
+        fused = self.products.fused(step)
         skipped, stride = (work.q_b.rows, iq.shape[1]) if fused else (0, iq.shape[1])
         kernel = bodies.score(g, self.simulated, weights.at, weights.array.shape[1], skipped, stride)
         (scores,) = self.launcher.run(

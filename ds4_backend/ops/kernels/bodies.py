@@ -8,7 +8,8 @@ from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
 from ds4_backend.ops.kernels.kernel import Kernel
 from ds4_backend.ops.kernels.projections import THREADS, Job, grid_table, parts_of
 
-HYPER_THREADS, TOP_K_THREADS, TILE_THREADS = 512, 512, 256
+HYPER_THREADS, TOP_K_THREADS, TILE_THREADS = 256, 512, 256
+"""CUDA gives a thread up to 255 registers: of those, 256 threads always fit on a processor."""
 TILE = 64
 """Pairs of a prefill tile."""
 LATE = 8
@@ -60,7 +61,8 @@ def decode(parts: tuple[tuple[str, int], ...], columns: int) -> Kernel:
     chain = ""
     for i, (format, rows) in enumerate(parts):
         test = f"if (row < {rows})" if not chain else f"else if ((row -= {parts[i - 1][1]}) < {rows})"
-        chain += f"{test} decode_row<{format}, {columns}>(w{i} + ulong(row) * {format}::bytes({columns}), to, lane, grid);\n"
+        row = f"w{i} + ulong(row) * {format}::bytes({columns})"
+        chain += f"{test} decode_row<{format}, {columns}>({row}, to, lane, grid);\n"
     constants: dict[str, int | float | str] = {"ROWS": sum(rows for _, rows in parts), "K": columns}
     weights = tuple(f"w{i}" for i in range(len(parts)))
     return Kernel("decode", (*weights, *extra), ("out",), THREADS, constants, ("blocks", "decoding"),
@@ -85,12 +87,12 @@ def _lane_texts(columns: tuple[int, ...], stride: int, ratio: int) -> dict[str, 
     if ratio == SLIDING:
         return {}
 
-    def lanes(values: int, gates: int, prefix: str) -> str:
+    def lanes(prefix: str, values: int, gates: int) -> str:
         return f"Lanes{{p, {stride}, {values}, {gates}, {prefix}_ape, {prefix}_lane}}"
 
     if ratio == CSA:
-        return {"CSA_LANES": lanes(*columns[:2], "csa"), "INDEX_LANES": lanes(*columns[2:4], "index")}
-    return {"HCA_LANES": lanes(*columns[:2], "hca")}
+        return {"CSA_LANES": lanes("csa", *columns[:2]), "INDEX_LANES": lanes("index", *columns[2:4])}
+    return {"HCA_LANES": lanes("hca", *columns[:2])}
 
 
 def _keep_calls(texts: dict[str, str], ratio: int, token: str, late: str = "") -> str:
@@ -98,7 +100,8 @@ def _keep_calls(texts: dict[str, str], ratio: int, token: str, late: str = "") -
 
     def call(template: str, lanes: str, ring: str) -> str:
         test = late.replace("LENGTH", ring)
-        return f"{test} keep_lanes<{template}>({texts[lanes]}, span, position_of(step, {token}), {token}, tid, THREADS);\n"
+        position = f"position_of(step, {token})"
+        return f"{test} keep_lanes<{template}>({texts[lanes]}, span, {position}, {token}, tid, THREADS);\n"
 
     if ratio == CSA:
         return call("4, 2, WIDTH, CSA_RING", "CSA_LANES", "CSA_RING") + call(
@@ -118,8 +121,8 @@ def lane_inputs(ratio: int) -> tuple[str, ...]:
 def append(
     g: Geometry, ratio: int, simulated: bool, columns: tuple[int, ...], stride: int, jobs: tuple[Job, ...], slots: int
 ) -> Kernel:
-    """(step, p, kv_norm, window, after, lanes..., [norm, weights]) -> (rows, done, [out]): rows into rings and pools, and
-    in decode the query projections in the same launch. `columns` holds the window row's column first."""
+    """(step, p, kv_norm, window, after, lanes..., [norm, weights]) -> (rows, done, [out]): rows into rings and pools,
+    and in decode the query projections in the same launch. `columns` holds the window row's column first."""
     from ds4_backend.ops.kernels.generator import compact, source
 
     texts = _lane_texts(columns[1:], stride, ratio)
@@ -133,7 +136,9 @@ def append(
     weights: tuple[str, ...] = ()
     if jobs:
         weights = ("norm", *(f"w{i}" for i in range(len(jobs))), *extra)
-        text += "if (block >= append_blocks) {\nuint project_block = block - append_blocks;\n{\nuint block = project_block;\n"
+        text += (
+            "if (block >= append_blocks) {\nuint query_block = block - append_blocks;\n{\nuint block = query_block;\n"
+        )
         text += parts_of(jobs, slots, "out", str(sum(job.rows for job in jobs)), g.attention_layer_norm_rms_epsilon)
         text += "}\n}\n"
     constants = _row_constants(g, ratio, simulated) | {"P_STRIDE": stride, "KV_AT": columns[0]}
@@ -182,7 +187,7 @@ def top_k(g: Geometry) -> Kernel:
 
 @geometry_cache
 def attend(g: Geometry, ratio: int, stride: int) -> Kernel:
-    """(step, q, rows, window, pool, chosen, after) -> (parts, stats); a token's queries are `stride` after the last's."""
+    """(step, q, rows, window, pool, chosen, after) -> (parts, stats); rows of queries are `stride` apart."""
     constants = _row_constants(g, ratio, False) | {
         "HEADS": g.attention_head_count, "HEADS_UP": heads_up(g), "TOP_K": g.attention_indexer_top_k,
         "PER_PAGE": 1 if ratio == HCA else 32, "SCALE": float(g.attention_key_length**-0.5),
@@ -211,7 +216,12 @@ def move() -> Kernel:
 
 
 def _expert_constants(g: Geometry) -> dict[str, int | float | str]:
-    return {"D": g.embedding_length, "F": g.expert_feed_forward_length, "E": g.expert_count, "USED": g.expert_used_count}
+    return {
+        "D": g.embedding_length,
+        "F": g.expert_feed_forward_length,
+        "E": g.expert_count,
+        "USED": g.expert_used_count,
+    }
 
 
 @geometry_cache
@@ -232,8 +242,13 @@ def experts_up(g: Geometry, format: str, hashed: bool, clamp: float, logits_stri
 def experts_down(g: Geometry, format: str, shared: str, shared_stride: int, shared_at: int) -> Kernel:
     """(mid, chosen, down, shared_mid, shared_down) -> y."""
     grid, extra = grid_table([format, shared])
-    constants = _expert_constants(g) | {"FORMAT": format, "SHARED": shared, "SHARED_STRIDE": shared_stride, "R": 4,
-                                        "SHARED_AT": shared_at}
+    constants = _expert_constants(g) | {
+        "FORMAT": format,
+        "SHARED": shared,
+        "SHARED_STRIDE": shared_stride,
+        "R": 4,
+        "SHARED_AT": shared_at,
+    }
     return Kernel(
         "experts_down", ("mid", "chosen", "down", "shared_mid", "shared_down", *extra), ("y",),
         32 * (g.expert_used_count + 1), constants, ("numbers", "blocks", "products"), {"GRID_TABLE": grid},
@@ -244,7 +259,9 @@ def experts_down(g: Geometry, format: str, shared: str, shared_stride: int, shar
 def plan(g: Geometry) -> Kernel:
     """(step, chosen) -> (order, place, tiles)."""
     constants = {**_expert_constants(g), "TILE": TILE}
-    return Kernel("plan", ("step", "chosen"), ("order", "place", "tiles"), (g.expert_count // 32 + 1) * 32, constants, ("step",))
+    return Kernel(
+        "plan", ("step", "chosen"), ("order", "place", "tiles"), (g.expert_count // 32 + 1) * 32, constants, ("step",)
+    )
 
 
 @cache
@@ -256,8 +273,8 @@ def tiles(format: str, rows: int, columns: int, used: int, clamp: float | None) 
         "CLAMP": float(clamp or 0.0), "OUT": "float" if clamp is None else "half",
     }  # fmt: skip
     return Kernel(
-        "tiles", ("tiles", "order", "x", "w0", "w1", *extra), ("out",), TILE_THREADS, constants, ("numbers", "blocks", "products"),
-        {"GRID_TABLE": grid},
+        "tiles", ("tiles", "order", "x", "w0", "w1", *extra), ("out",), TILE_THREADS, constants,
+        ("numbers", "blocks"), {"GRID_TABLE": grid},
     )  # fmt: skip
 
 

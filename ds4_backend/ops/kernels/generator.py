@@ -1,8 +1,8 @@
 """From one source to two languages: bodies are written in a subset of Metal, and rewritten to CUDA word by word.
 
-The subset: address spaces on every pointer; threadgroup arrays of one axis, declared in the body; the five attributes in
-`_ATTRIBUTES`; simdgroup functions of the preludes; no vector arithmetic. What differs more is in the two preludes (`text/
-prelude_*.h`), which give both languages the same names. It knows no kernel and no device.
+The subset: address spaces on every pointer; threadgroup arrays of one axis, declared in the body; the attributes in
+`_ATTRIBUTES`; simdgroup functions of the preludes; no vector arithmetic. What differs more is in the two preludes
+(`text/prelude_*.h`), which give both languages the same names. It knows no kernel and no device.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def compact(text: str) -> str:
 
 def header(libraries: tuple[str, ...], language: str) -> str:
     """Prelude and libraries, in order, as the text that goes before a kernel."""
-    return compact(source(f"prelude_{language}.h")) + "".join(render(source(f"{name}.msl"), language) for name in libraries)
+    return compact(source(f"prelude_{language}.h")) + "".join(
+        render(source(f"{name}.msl"), language) for name in libraries
+    )
 
 
 @cache

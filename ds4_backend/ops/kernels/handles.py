@@ -77,6 +77,10 @@ class Layer:
     index_q_b: Blocks | None = None
     index_weights: Columns | None = None
 
+    def query_matrices(self) -> list[Blocks]:
+        """What reads the normed low-rank query."""
+        return [self.q_b] if self.index_q_b is None else [self.q_b, self.index_q_b]
+
 
 @dataclass
 class Step:

@@ -37,7 +37,7 @@ class Kernel:
         """The body in the common dialect, constants first."""
         text = compact(source(f"body_{self.body}.msl"))
         for word, replacement in self.parts.items():
-            text = re.sub(rf"\b{word}\b", lambda _, r=replacement: r, text)
+            text = replacement.join(re.split(rf"\b{word}\b", text))
         return "".join(_constant(*item) for item in {"THREADS": self.threads, **self.constants}.items()) + text
 
     def header(self, language: str) -> str:
@@ -83,7 +83,7 @@ class MlxLauncher:
         import mlx.core as mx
 
         self.language, self.launches = language, 0
-        self._make = {"metal": mx.fast.metal_kernel, "cuda": mx.fast.cuda_kernel}[language]
+        self._make: Any = {"metal": mx.fast.metal_kernel, "cuda": mx.fast.cuda_kernel}[language]
         self._dtypes = {name: getattr(mx, name) for name in ("float32", "float16", "int32")}
         self._built: dict[int, tuple[Kernel, Any]] = {}
 

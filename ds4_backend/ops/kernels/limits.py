@@ -24,7 +24,10 @@ def _rules(g: Geometry) -> list[tuple[bool, str]]:
             not indexed or (indexer % 32 == 0 and indexer <= 128 and indexer & (indexer - 1) == 0),
             f"indexer rows of width {indexer}: 32, 64 or 128",
         ),
-        (not indexed or g.attention_indexer_head_count <= 64, f"{g.attention_indexer_head_count} indexer heads: up to 64"),
+        (
+            not indexed or g.attention_indexer_head_count <= 64,
+            f"{g.attention_indexer_head_count} indexer heads: up to 64",
+        ),
         (g.hyper_connection_count in (1, 2, 4), f"{g.hyper_connection_count} hyper-connection streams: 1, 2 or 4"),
         (g.expert_count < 1024, f"{g.expert_count} experts: fewer than 1024"),
         (g.expert_used_count <= 31, f"{g.expert_used_count} experts a token: up to 31"),

@@ -13,7 +13,7 @@ from ds4_backend.ops.kernels import bodies
 from ds4_backend.ops.kernels.handles import Step
 from ds4_backend.ops.kernels.products import Products
 from ds4_backend.ops.kernels.projections import MOST_TOKENS, WARPS, Job
-from ds4_backend.ops.mlx.experts import route
+from ds4_backend.ops.mlx.experts import mixture, route
 from ds4_backend.ops.mlx.linear import Blocks
 
 UP_ROWS, DOWN_ROWS = 2, 4
@@ -23,12 +23,16 @@ UP_ROWS, DOWN_ROWS = 2, 4
 class Mixture:
     """The feed-forward sub-layer of one network."""
 
-    def __init__(self, g: Geometry, products: Products) -> None:
+    def __init__(self, g: Geometry, products: Products, *, plain: bool = False) -> None:
         self.g, self.products, self.launcher = g, products, products.launcher
+        self.plain = plain or products.plain
         self.shared_at = -(-g.expert_count // 4) * 4
 
     def run(self, x: mx.array, router: Router, e: Experts, step: Step) -> mx.array:
         """y [T, D] of x [T, D]."""
+        if self.plain or (step.tokens > MOST_TOKENS and not self._tiled(e)):
+            chosen, shares = self._route(x, router, step)
+            return mixture(x, chosen, shares, e)
         return self._few(x, router, e, step) if step.tokens <= MOST_TOKENS else self._many(x, router, e, step)
 
     # Decode
@@ -43,7 +47,7 @@ class Mixture:
         bias = x if hashed else bias
         groups = (-(-g.expert_feed_forward_length // (WARPS * UP_ROWS)), used, tokens)
         pairs = max(tokens * used, 8)
-        mid, chosen, shares = self.launcher.run(
+        mid, chosen, _ = self.launcher.run(
             kernel,
             [step.array, x, first, bias, table, e.gate.raw, e.up.raw, *self.products.table(e.gate)],
             [((tokens, used, g.expert_feed_forward_length), "float32"), ((pairs,), "int32"), ((pairs,), "float32")],
@@ -72,8 +76,7 @@ class Mixture:
 
     def _many(self, x: mx.array, router: Router, e: Experts, step: Step) -> mx.array:
         g, tokens, used = self.g, step.tokens, self.g.expert_used_count
-        bias = None if router.bias is None else router.bias[: g.expert_count]  # vectors are padded
-        chosen, shares = route(x, replace(router, bias=bias), step.ids, used, g.expert_weights_scale)
+        chosen, shares = self._route(x, router, step)
         chosen = mx.contiguous(chosen.astype(mx.int32))
         pairs, count = tokens * used, -(-tokens * used // bodies.TILE) + g.expert_count
         order, place, tiles = self.launcher.run(
@@ -90,8 +93,23 @@ class Mixture:
         )  # fmt: skip
         return y
 
+    def _route(self, x: mx.array, router: Router, step: Step) -> tuple[mx.array, mx.array]:
+        bias = None if router.bias is None else router.bias[: self.g.expert_count]  # vectors are padded
+        router = replace(router, bias=bias)
+        return route(x, router, step.ids, self.g.expert_used_count, self.g.expert_weights_scale)
+
+    @staticmethod
+    def _tiled(e: Experts) -> bool:
+        """Whether tiles can take these widths: whole chunks of 64."""
+        return not e.gate.columns % 64 and not e.down.columns % 64
+
     def _tiles(
-        self, inputs: list[mx.array], matrices: Sequence[Blocks], clamp: float | None, shape: tuple[int, int], count: int
+        self,
+        inputs: list[mx.array],
+        matrices: Sequence[Blocks],
+        clamp: float | None,
+        shape: tuple[int, int],
+        count: int,
     ) -> mx.array:
         (matrix,) = matrices
         kernel = bodies.tiles(matrix.format_name, matrix.rows, matrix.columns, self.g.expert_used_count, clamp)
@@ -106,5 +124,3 @@ class Mixture:
         gate, up = both[:, : e.shared_gate.rows], both[:, e.shared_gate.rows : 2 * e.shared_gate.rows]
         gate = mx.minimum(gate, e.clamp)
         return self.products.wide(gate * mx.sigmoid(gate) * mx.clip(up, -e.clamp, e.clamp), e.shared_down)
-
-

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ds4_backend.gguf.geometry import Geometry
 from ds4_backend.gguf.reader import Tensor
 from ds4_backend.ops import simulate
-from ds4_backend.ops.base import Batch, Compressor, Experts, Head, Ops, Router, State
+from ds4_backend.ops.base import Batch, Compressor, Experts, Head, HyperConnection, Ops, Router, State
 from ds4_backend.ops.kernels import bodies
 from ds4_backend.ops.kernels.attention import Attention
 from ds4_backend.ops.kernels.handles import Columns, Gates, HyperWeights, Layer, Routing, Spread, Stack, Step
@@ -26,6 +26,7 @@ from ds4_backend.ops.kernels.products import Products, make_stack, padded
 from ds4_backend.ops.kernels.projections import MOST_TOKENS
 from ds4_backend.ops.kernels.state import KernelState
 from ds4_backend.ops.kernels.steps import Planner
+from ds4_backend.ops.mlx import hyper
 from ds4_backend.ops.mlx.blocks import decode
 from ds4_backend.ops.mlx.linear import Blocks, load_blocks
 
@@ -34,17 +35,23 @@ PACE_FEW, PACE_MANY = 4, 1
 
 
 class KernelOps(Ops):
-    """Ops over a launcher. Use it from one thread."""
+    """Ops over a launcher. Use it from one thread.
 
-    def __init__(self, geometry: Geometry, launcher: Launcher, *, cache_simulation: bool) -> None:
+    `without` names families of kernels (see `selftest.FAMILIES`) whose work stock MLX operations do instead.
+    """
+
+    def __init__(
+        self, geometry: Geometry, launcher: Launcher, *, cache_simulation: bool, without: frozenset[str] = frozenset()
+    ) -> None:
         super().__init__(geometry, cache_simulation=cache_simulation)
         check(geometry)
         if cache_simulation:
             simulate.check_widths(geometry)
         self.name, self.launcher = launcher.language, launcher
-        self.products = Products(launcher)
+        self.without = without
+        self.products = Products(launcher, plain="products" in without)
         self.attention = Attention(geometry, self.products, cache_simulation)
-        self.mixture = Mixture(geometry, self.products)
+        self.mixture = Mixture(geometry, self.products, plain="experts" in without)
         self.planner = Planner(geometry)
         self._current: Step
         self._since = 0
@@ -147,6 +154,8 @@ class KernelOps(Ops):
         """One launch: (streams as they are now, mix, x)."""
         g, post = self.geometry, isinstance(streams, Spread)
         x, y, mixed = streams if isinstance(streams, Spread) else (streams, streams, streams)
+        if "hyper" in self.without:
+            return plain_hyper(g, x, y if post else None, mixed, hc, norm, head)
         n, tokens = g.hyper_connection_count, x.shape[0]
         outputs = [(x.shape, "float32"), ((tokens, n + n * n), "float32"), ((tokens, g.embedding_length), "float32")]
         kernel = bodies.hyper(g, hc.fn_type, post, head)
@@ -160,11 +169,28 @@ class KernelOps(Ops):
             mx.async_eval(array)
 
 
+def plain_hyper(
+    g: Geometry, streams: mx.array, y: mx.array | None, mixed: mx.array, hc: HyperWeights, norm: mx.array, head: bool
+) -> list[mx.array]:
+    """What the kernel does, in stock MLX operations."""
+    n, epsilon = g.hyper_connection_count, g.attention_layer_norm_rms_epsilon
+    if y is not None:
+        streams = hyper.spread(streams, y, mixed[:, :n], mixed[:, n:].reshape(-1, n, n))
+    blocks = Blocks(hc.fn, {v: k for k, v in FN_TYPES.items()}[hc.fn_type], n * g.embedding_length, hc.owner)
+    if head:
+        gates = mx.sigmoid(hyper.mixes(streams, blocks, epsilon) * hc.scales[0] + hc.base[:n])
+        inputs, mixed = gates + g.hyper_connection_epsilon, norm
+    else:
+        inputs, outputs, mixing = hyper.gates(streams, HyperConnection(blocks, hc.scales, hc.base), g)
+        mixed = mx.concatenate([outputs, mixing.reshape(-1, n * n)], axis=1)
+    return [streams, mixed, mx.fast.rms_norm(hyper.collapse(streams, inputs), norm, epsilon)]
+
+
 FN_TYPES = {"F16": "half", "F32": "float"}
 
 
 def _hyper_weights(fn: Blocks, scales: mx.array, base: mx.array) -> HyperWeights:
     """Raw F16 or F32; other formats are decoded to float32."""
     kind = FN_TYPES.get(fn.format_name)
-    raw = fn.raw if kind else decode(fn.raw, fn.format_name)
+    raw = fn.raw if kind else decode(fn.raw, fn.format_name).view(mx.uint8)
     return HyperWeights(raw, kind or "float", scales, base, fn.owner)

@@ -1,4 +1,4 @@
-"""Products of activations with raw blocks: fused kernels for few rows, decoded matrices for many. It knows no layers."""
+"""Products of activations with raw blocks: fused for few rows, with decoded matrices for many. It knows no layers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ds4_backend.ops.kernels.projections import (
     project,
     token_slots,
 )
-from ds4_backend.ops.mlx.linear import Blocks
+from ds4_backend.ops.mlx.linear import Blocks, multiply
 
 
 class Products:
-    """Products by one launcher."""
+    """Products by one launcher; with `plain` by stock MLX operations, where kernels failed their self-test."""
 
-    def __init__(self, launcher: Launcher) -> None:
-        self.launcher = launcher
+    def __init__(self, launcher: Launcher, *, plain: bool = False) -> None:
+        self.launcher, self.plain = launcher, plain
 
     @cached_property
     def grid(self) -> mx.array:
@@ -38,13 +38,15 @@ class Products:
         assert IQ2_XXS.grid is not None
         return mx.array(np.ascontiguousarray(IQ2_XXS.grid.reshape(256, 8).astype(np.uint8)).view(np.uint32).reshape(-1))
 
+    def fused(self, step: Step) -> bool:
+        """Whether this step's products go through the fused kernels."""
+        return step.tokens <= MOST_TOKENS and not self.plain
+
     def table(self, *matrices: Blocks) -> list[mx.array]:
         """The grid, where one of the matrices needs it: a kernel's last input."""
         return [self.grid] if any(m.format_name == GRID for m in matrices) else []
 
-    def jobs(
-        self, x: mx.array, jobs: tuple[Job, ...], matrices: list[Blocks], step: Step, stride: int
-    ) -> mx.array:
+    def jobs(self, x: mx.array, jobs: tuple[Job, ...], matrices: list[Blocks], step: Step, stride: int) -> mx.array:
         """At most 8 rows x through several matrices in one launch: [T, stride] float32."""
         slots = token_slots(step.tokens)
         kernel = project(jobs, slots, stride)
@@ -54,7 +56,7 @@ class Products:
 
     def stack(self, x: mx.array, stack: Stack, step: Step) -> tuple[Columns, ...]:
         """x [T, D] through each matrix."""
-        if step.tokens <= MOST_TOKENS:
+        if self.fused(step):
             jobs = tuple(
                 Job(m.format_name, m.rows, m.columns, at) for m, at in zip(stack.matrices, stack.columns, strict=True)
             )
@@ -65,13 +67,16 @@ class Products:
 
     def one(self, x: mx.array, matrix: Blocks, step: Step, groups: int = 1) -> mx.array:
         """x [T, groups * in] through a matrix, or through a group of its rows each: [T, rows]."""
-        if step.tokens > MOST_TOKENS:
-            return self.wide(x, matrix) if groups == 1 else self._wide_groups(x, matrix, groups)
+        if not self.fused(step):
+            return self.wide(x, matrix)[:, : matrix.rows] if groups == 1 else self._wide_groups(x, matrix, groups)
         job = Job(matrix.format_name, matrix.rows, matrix.columns, 0, stride=x.shape[1], groups=groups)
         return self.jobs(x, (job,), [matrix], step, matrix.rows)
 
     def wide(self, x: mx.array, *matrices: Blocks) -> mx.array:
         """Many rows: float16 inputs, float32 result [T, rows of all], rounded up to whole fours of columns."""
+        if self.plain:
+            out = mx.concatenate([multiply(x.astype(mx.float32), m) for m in matrices], axis=1)
+            return mx.pad(out, [(0, 0), (0, _whole(out.shape[1]) - out.shape[1])])
         return (x.astype(mx.float16) @ self.decoded(*matrices).T).astype(mx.float32)
 
     def decoded(self, *matrices: Blocks) -> mx.array:
@@ -84,6 +89,10 @@ class Products:
         return out
 
     def _wide_groups(self, x: mx.array, matrix: Blocks, groups: int) -> mx.array:
+        if self.plain:
+            rank, parts = matrix.rows // groups, x.reshape(x.shape[0], groups, -1)
+            low = [multiply(parts[:, i], matrix, i * rank, (i + 1) * rank) for i in range(groups)]
+            return mx.concatenate(low, axis=1)
         parts = x.astype(mx.float16).reshape(x.shape[0], groups, -1).swapaxes(0, 1)  # [G, T, in]
         weights = self.decoded(matrix).reshape(groups, -1, matrix.columns)
         return (parts @ weights.swapaxes(1, 2)).swapaxes(0, 1).reshape(x.shape[0], -1).astype(mx.float32)

@@ -61,8 +61,8 @@ def blocks_of(jobs: Sequence[Job], slots: int) -> int:
 
 
 def parts_of(jobs: Sequence[Job], slots: int, out: str, out_stride: str, epsilon: float = 0.0) -> str:
-    """The chain of jobs in a body: `block` is the number of the threadgroup among theirs; weights are `w0`, `w1`, ..."""
-    text, number, each = "", 0, rows_each(slots)
+    """The chain of jobs in a body: `block` is the threadgroup's number among theirs; weights are `w0`, `w1`, ..."""
+    text, number, previous, each = "", 0, 0, rows_each(slots)
     for job in jobs:
         blocks = -(-job.rows // (WARPS * each))
         condition = f"if (block < {blocks})" if not text else f"else if ((block -= {previous}) < {blocks})"
@@ -78,7 +78,8 @@ def _job(job: Job, number: int, slots: int, out: str, out_stride: str, epsilon: 
     end = f"{out} + {job.at}, {out_stride}, {first}, lane, grid);\n"
     values = ", ".join(["1.0f"] * slots)
     if job.paired:
-        call = f"gate_rows<{job.format}, {job.columns}, {each}, {slots}>(w{number}, w{number + 1}, {job.rows}, {common}, "
+        sizes = f"{job.format}, {job.columns}, {each}, {slots}"
+        call = f"gate_rows<{sizes}>(w{number}, w{number + 1}, {job.rows}, {common}, "
         return f"const float scale[{slots}] = {{{values}}};\n{call}{job.clamp!r}f, scale, {end}"
     scale = f"float scale[{slots}];\n"
     if job.normed:
@@ -104,7 +105,7 @@ def grid_table(formats: Sequence[str]) -> tuple[str, tuple[str, ...]]:
 
 @cache
 def project(jobs: tuple[Job, ...], slots: int, out_stride: int, epsilon: float = 0.0) -> Kernel:
-    """out [T, out_stride] from `x` through the jobs' matrices `w0`, `w1`, ...; `norm` is an input where a job is normed."""
+    """out [T, out_stride] from `x` through the jobs' matrices `w0`, ...; `norm` is an input where a job is normed."""
     table, extra = grid_table([job.format for job in jobs])
     weights = tuple(f"w{i}" for i in range(sum(job.weights for job in jobs)))
     norm = ("norm",) if any(job.normed for job in jobs) else ()

@@ -98,12 +98,16 @@ class KernelState(State):
     def export_tail(self, slot: int, page: int | None, length: int) -> Rows:
         self.settle()
         index = _ring(length, min(length, self.window_size), self.ring)
-        rows: Rows = {"window": np.stack([_host(w[slot * self.ring : (slot + 1) * self.ring])[index] for w in self.window])}
+        rows: Rows = {
+            "window": np.stack([_host(w[slot * self.ring : (slot + 1) * self.ring])[index] for w in self.window])
+        }
         for kind, lanes in self.lanes.items():
             if lanes:
                 size = self.rings[kind]
                 index = _ring(length, lane_length(kind, length), size)
-                taken = [_host(a[slot * 2 * size : (slot + 1) * 2 * size]).reshape(2, size, -1)[:, index] for a in lanes]
+                taken = [
+                    _host(a[slot * 2 * size : (slot + 1) * 2 * size]).reshape(2, size, -1)[:, index] for a in lanes
+                ]
                 rows[f"{kind}_lane"] = np.stack(taken)
         for kind, pools in self.pools.items():
             count = open_rows(kind, length)

@@ -195,4 +195,5 @@ struct half {
 };
 struct alignas(16) float4 { float x, y, z, w; };
 struct alignas(16) uint4 { uint x, y, z, w; };
+struct alignas(8) uint2 { uint x, y; };
 struct uint3 { uint x, y, z; };

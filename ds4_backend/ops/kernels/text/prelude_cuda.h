@@ -4,6 +4,7 @@
 typedef unsigned int uint;
 typedef unsigned char uchar;
 typedef unsigned short ushort;
+typedef signed char signed_byte;
 typedef unsigned long ulong;
 #define NO_VALUE (-__int_as_float(0x7f800000))
 
@@ -51,4 +52,5 @@ __device__ inline void tile_store(TileC& t, float* to, uint stride) {
   nvcuda::wmma::store_matrix_sync(to, t, stride, nvcuda::wmma::mem_row_major);
 }
 constexpr uint TILE_ELEMENTS = 8;
-__device__ inline float& tile_element(TileC& t, uint i) { return t.x[i]; }
+__device__ inline float tile_get(TileC& t, uint i) { return t.x[i]; }
+__device__ inline void tile_set(TileC& t, uint i, float v) { t.x[i] = v; }

@@ -4,6 +4,8 @@
 using namespace metal;
 #define NO_VALUE (-INFINITY)
 
+typedef char signed_byte;
+
 // Functions by names that both languages can give a meaning to. Floats only.
 inline float exp_of(float x) { return precise::exp(x); }
 inline float log_of(float x) { return precise::log(x); }
@@ -49,4 +51,5 @@ template <typename P> inline void tile_store(thread TileC& t, P to, uint stride)
 }
 // A lane's own elements; the same number stands for the same place in every tile.
 constant constexpr uint TILE_ELEMENTS = 8;
-inline thread float& tile_element(thread TileC& t, uint i) { return t.m[i / 2].thread_elements()[i % 2]; }
+inline float tile_get(thread TileC& t, uint i) { return t.m[i / 2].thread_elements()[i % 2]; }
+inline void tile_set(thread TileC& t, uint i, float v) { t.m[i / 2].thread_elements()[i % 2] = v; }
