@@ -59,7 +59,13 @@ class Options:
 @click.option("--contexts", type=Chunks(), help="Contexts to decode at on random pages, as in 128000,300000.")
 @click.option("--batch", type=Chunks(), help="Numbers of conversations to decode side by side, as in 1,2,4,8.")
 @click.option("--prompt-file", type=PATH, help="A text to read; random tokens otherwise.")
-@click.option("--first-token", type=click.IntRange(min=0), default=2048, help="Prompt of the first token; 0: none.")
+@click.option(
+    "--first-token",
+    type=click.IntRange(min=0),
+    default=2048,
+    show_default=True,
+    help="Tokens of the prompt whose first token is timed; 0 for none.",
+)
 @click.option("--bandwidth", type=float, help="The memory's speed in GB/s; measured by a copy otherwise.")
 @click.option("--csv", type=PATH, help="Write ds4-bench's columns and two more here.")
 @click.option("--svg", type=PATH, help="Draw the result here.")

@@ -50,7 +50,10 @@ def ppl(model: str, text: Path, context: int, limit: int | None, ops: str | None
 @OPS
 @click.option("--json", "as_json", is_flag=True, help="Print a vector that `verify --vectors` reads.")
 def logprobs(model: str, messages: Path, tokens: int, ops: str | None, as_json: bool) -> None:
-    """Print the greedy answer token by token, with the likeliest alternatives, without thinking."""
+    """Print the greedy answer token by token, with alternatives.
+
+    Thinking is off; --json shows the 20 likeliest of each.
+    """
     from ds4_backend.cli.running_model import loaded
     from ds4_backend.measure.vectors import make_vector
 

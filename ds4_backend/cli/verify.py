@@ -34,10 +34,11 @@ def command(
     ops: str | None,
     as_json: bool,
 ) -> None:
-    """Read a whole model file and compare its SHA-256; or let it answer, and compare its answers' tokens.
+    """Compare a model with the published one: its bytes, or its answers.
 
-    FILE is a path, or the name of an installed model. With --vectors or --make-vectors the digest is compared only
-    where --sha256 gives it. Ends with 1 where the digest is another, or an answer is.
+    Reads the whole file for its SHA-256. With --vectors it answers instead, and its tokens are compared; with those or
+    --make-vectors the digest is compared only where --sha256 gives it. FILE is a path, or the name of an installed
+    model. Ends with 1 where the digest is another, or an answer is.
     """
     from ds4_backend import catalog
 
