@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,18 +54,14 @@ class Place:
 
 
 def place_of(settings: Settings) -> Place:
-    """The place of the host that runs with `settings`. Creates nothing. Raises HostError where no path is short
-    enough."""
+    """The place of the host that runs with `settings`. Creates nothing."""
     name = _identity(settings)
     folder = settings.state_dir / "host" / name
-    short = (Path(base) / f"ds4-backend-{os.getuid()}" for base in (tempfile.gettempdir(), "/tmp"))
-    for socket in (folder / "socket", *(parent / name for parent in short)):
-        if len(os.fsencode(socket)) < SOCKET_BYTES:
-            return Place(folder, socket)
-    raise HostError(
-        f"no socket can be made: {folder} and the system's folder for temporary files are both too long for one "
-        f"(at most {SOCKET_BYTES} bytes). Set DS4_BACKEND_STATE_DIR to a shorter folder, or DS4_BACKEND_HOST=off"
-    )
+    socket = folder / "socket"
+    if len(os.fsencode(socket)) < SOCKET_BYTES:
+        return Place(folder, socket)
+    # Not TMPDIR: it may differ between two programs of one user, who must find the same socket.
+    return Place(folder, Path("/tmp") / f"ds4-backend-{os.getuid()}" / name)
 
 
 def private_folder(folder: Path) -> None:

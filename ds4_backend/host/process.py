@@ -40,7 +40,7 @@ GRACE_SECONDS = 10.0
 """How long a stop waits for the answers in progress, unless it says so itself."""
 TAKEOVER_SECONDS = 120.0
 """How long a new host waits for one that is writing its caches before it ends."""
-TICK_SECONDS = 0.25
+TICK_SECONDS = 2.0
 LOG_BYTES = 2 << 20
 
 
@@ -192,6 +192,9 @@ async def _watch(service: Service, place: Place, options: Options) -> None:
         if options.ends_idle and not len(residents) and not service.answering and 0 <= options.keep_alive <= idle:
             log.info("no model was needed for %.0f s", idle)
             service.stop(0.0)
+        if not place.socket.exists() and not service.stopping.is_set():
+            log.warning("its socket was removed: nobody can reach this host any more")
+            service.stop(GRACE_SECONDS)
         if options.ends_idle and not service.answering and _code() != code:
             log.info("ds4-backend was changed on the disk: the next caller starts a host of what is there now")
             service.stop(0.0)

@@ -26,6 +26,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     for name in ("STATE", "CACHE", "MODELS"):
         monkeypatch.setenv(f"DS4_BACKEND_{name}_DIR", str(tmp_path / name.lower()))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr("ds4_backend.host.process.TICK_SECONDS", 0.1)
     return place_of(user_settings.load())
 
 

@@ -390,6 +390,13 @@ def test_a_host_whose_code_was_replaced_makes_way(start: Start, monkeypatch: pyt
     host.ended()
 
 
+def test_a_host_whose_socket_was_removed_makes_way(start: Start, place: Place) -> None:
+    host = start({})
+    place.socket.unlink()
+    host.ended()
+    assert start({"m": ScriptedEngine()}).engine("m").count_tokens(HELLO) == 1
+
+
 def test_a_pinned_model_is_there_and_stays(start: Start) -> None:
     engine, seen = Waiting(), []
     host = start({"m": engine}, model="m", keep_alive=0.1, report=lambda done, total: seen.append((done, total)))

@@ -50,10 +50,10 @@ def test_a_long_state_folder_gets_its_socket_in_a_short_one_that_is_its_own(tmp_
     assert place.socket != place_with(state_dir=str(tmp_path / ("y" * 120))).socket
 
 
-def test_where_every_path_is_too_long_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ds4_backend.host.place.SOCKET_BYTES", 10)
-    with pytest.raises(HostError, match="DS4_BACKEND_STATE_DIR to a shorter folder, or DS4_BACKEND_HOST=off"):
-        place_with()
+def test_the_config_files_path_counts_however_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    assert place_with(config="mine.toml") == place_with(config=str(tmp_path / "mine.toml")) != place_with()
 
 
 def test_folders_are_made_for_the_user_alone(tmp_path: Path) -> None:
