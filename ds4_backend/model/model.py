@@ -16,9 +16,6 @@ from ds4_backend.model.weights import Attention, Layer, Weights
 from ds4_backend.ops import device
 from ds4_backend.ops.base import Array, Batch, Ops
 
-PREFILL_TOKENS = 128
-"""Prefill chunk on the CPU. One page: results then do not depend on where in a prompt a resume starts."""
-
 
 class Model:
     """A network ready to run, with the state of its conversations.
@@ -35,7 +32,7 @@ class Model:
     @property
     def prefill_tokens(self) -> int:
         """The best chunk for a long prompt; chunks should end at its multiples."""
-        return PREFILL_TOKENS
+        return self.ops.prefill_tokens
 
     def new_sequence(self) -> Sequence:
         """An empty conversation; release it when done."""

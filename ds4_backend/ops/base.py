@@ -171,6 +171,9 @@ class Ops(ABC):
     """The fused ops of one network on one device."""
 
     name: str
+    prefill_tokens: int = 128
+    """The best chunk of a long prompt, in whole pages. On the CPU one page: results then do not depend on where in a
+    prompt a resume starts."""
 
     def __init__(self, geometry: Geometry, *, cache_simulation: bool) -> None:
         self.geometry = geometry

@@ -40,6 +40,9 @@ class KernelOps(Ops):
     `without` names families of kernels (see `selftest.FAMILIES`) whose work stock MLX operations do instead.
     """
 
+    prefill_tokens = 2048
+    """Enough that every expert's weights are read for 48 tokens at once (Flash), not for one."""
+
     def __init__(
         self, geometry: Geometry, launcher: Launcher, *, cache_simulation: bool, without: frozenset[str] = frozenset()
     ) -> None:
