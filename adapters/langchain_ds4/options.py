@@ -40,6 +40,7 @@ class Options(BaseModel):
     thinking: bool | None = _plain("Think before answering; on unless set to False", "thinking", "reasoning")
     effort: Effort | None = _plain("How thoroughly to think; none is off", "effort", "reasoning_effort")
     max_thinking_tokens: int | None = _plain("Close the thinking after that many tokens", ge=0)
+    parallel_tool_calls: bool = _plain("Allow several calls in one turn", default=True)
     logprobs: bool | None = _plain("Report the log-probabilities of the visible tokens")
     top_logprobs: int | None = _plain("And of that many alternatives to each", ge=0, le=20)
     private: bool = _plain("Keep this prompt's state out of the disk cache", default=False)

@@ -139,7 +139,7 @@ def test_options_of_the_constructor_reach_the_engine() -> None:
         tiny(
             temperature=0.5, top_p=0.9, top_k=40, min_p=0.1, presence_penalty=0.25, frequency_penalty=0.75,
             logit_bias={5: -1}, seed=3, max_tokens=20, stop=["END"], thinking=False, effort="high",
-            max_thinking_tokens=9, private=True, priority=2, keep_alive=60,
+            max_thinking_tokens=9, private=True, priority=2, keep_alive=60, parallel_tool_calls=False,
         )
     )  # fmt: skip
     assert request == Request(
@@ -162,6 +162,7 @@ def test_options_of_the_constructor_reach_the_engine() -> None:
         private=True,
         priority=2,
         keep_alive=60,
+        parallel_tool_calls=False,
     )
 
 
@@ -270,7 +271,8 @@ def test_structured_output_holds_the_answer_to_the_schema(method: Any) -> None:
         assert tiny().with_structured_output(Joke, method=method).invoke("joke") == Joke(setup="a", punchline="b")
         parsed = tiny().with_structured_output(Joke.model_json_schema(), method=method).invoke("joke")
     assert parsed == {"setup": "a", "punchline": "b"}
-    assert [request.response_format for request in engine.requests] == [JsonSchema(Joke.model_json_schema())] * 2
+    closed = JsonSchema(Joke.model_json_schema() | {"additionalProperties": False})
+    assert [request.response_format for request in engine.requests] == [closed] * 2
 
 
 def test_structured_output_by_a_call_forces_the_call() -> None:
@@ -293,7 +295,7 @@ def test_structured_output_with_the_raw_message_reports_what_cannot_be_read() ->
 
 
 def test_a_schema_without_a_title_and_a_pattern_are_taken_too() -> None:
-    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": True}
     with scripted("ds4-tiny", (TextDelta("{}"), End("stop")), HELLO) as engine:
         assert tiny().with_structured_output(schema).invoke("hi") == {}
         tiny().invoke("hi", response_format={"type": "regex", "pattern": "a+"})
