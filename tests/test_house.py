@@ -36,7 +36,7 @@ BANNED = {
 HOSTS = {"llm", "litellm", "langchain", "langchain_core", "langgraph", "starlette", "uvicorn"}
 HEAVY = {
     "mlx", "tokenizers", "gguf", "deepseek_recipe", "huggingface_hub", "safetensors", "torch", "transformers", "tqdm",
-    "psutil", "llguidance",
+    "psutil", "llguidance", "jsonschema", "referencing",
 }  # fmt: skip
 
 
