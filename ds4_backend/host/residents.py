@@ -206,9 +206,13 @@ class Residents:
     async def _close(self, resident: Resident) -> None:
         engine = resident.engine
         self._forget(resident)
-        if engine is not None:
+        if engine is None:
+            return
+        try:
             await asyncio.to_thread(engine.close)
             log.info("unloaded %s", resident.name)
+        except Exception:  # its memory is gone from here either way, and others are still to be closed
+            log.exception("%s was not closed well", resident.name)
 
     def _forget(self, resident: Resident) -> None:
         if self._all.get(resident.model) is resident:

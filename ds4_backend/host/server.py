@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,11 +18,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ds4_backend import __version__, catalog
-from ds4_backend.errors import DS4Error, HostError, ModelError, NotInstalled, RequestError, UnknownModel
+from ds4_backend.errors import DS4Error, EngineError, HostError, ModelError, NotInstalled, RequestError, UnknownModel
 from ds4_backend.host.service import Lines, Service, resolved
 from ds4_backend.host.stream import LineStream
 from ds4_backend.host.wire import PROTOCOL, error_to, request_from
 
+log = logging.getLogger(__name__)
 MOST_BYTES = 64 << 20
 """The largest body: a million tokens of text are about 5 MB."""
 HEADERS = {"ds4-protocol": str(PROTOCOL), "ds4-version": __version__}
@@ -127,6 +129,9 @@ def _guarded(endpoint: Endpoint, any_protocol: bool = False) -> Endpoint:
             response = await endpoint(call)
         except DS4Error as error:
             return _refusal(error, 404 if isinstance(error, ModelError) else 400)
+        except Exception as error:
+            log.exception("%s failed", call.url.path)
+            return _refusal(EngineError(f"the host failed: {type(error).__name__}: {error}"), 500)
         response.headers.update(HEADERS)
         return response
 

@@ -390,6 +390,25 @@ def test_a_host_whose_code_was_replaced_makes_way(start: Start, monkeypatch: pyt
     host.ended()
 
 
+def test_an_engine_that_fails_at_its_status_or_its_end_does_not_take_the_host_along(start: Start) -> None:
+    class Broken(Waiting):
+        def status(self) -> Any:
+            raise ZeroDivisionError("by zero")
+
+        def close(self) -> None:
+            super().close()
+            raise ZeroDivisionError("by zero")
+
+    one, two = Broken("one"), Waiting("two")
+    host = start({"one": one, "two": two})
+    host.engine("one").load()
+    host.engine("two").load()
+    with pytest.raises(EngineError, match="the host failed: ZeroDivisionError: by zero"):
+        host.status()
+    host.stop()
+    assert (one.closed, two.closed) == (1, 1)
+
+
 def test_a_host_whose_socket_was_removed_makes_way(start: Start, place: Place) -> None:
     host = start({})
     place.socket.unlink()
