@@ -18,6 +18,8 @@ def read() -> argparse.Namespace:
     parser.add_argument("--recipe", default="q2")
     parser.add_argument("--ops", default="cuda")
     parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--quick", action="store_true", help="small sizes, to try the script itself")
+    parser.add_argument("--once", action="store_true", help="of the profile: the run that is looked at")
     return parser.parse_args()
 
 

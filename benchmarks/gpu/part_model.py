@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import mlx.core as mx
@@ -23,10 +23,19 @@ from ds4_backend.measure.traffic import state_bytes, state_size, weight_bytes
 from ds4_backend.model import Model, load_model
 from ds4_backend.ops.device import mlx_device
 
-READ = (512, 2048, 8192, 32768)
-SYNTHETIC = (128_000, 300_000, 1_048_000)
-GEN_TOKENS = 64
-RESTORED = 100_000 // 128 * 128
+
+@dataclass(frozen=True)
+class Sizes:
+    """Contexts in tokens: read, synthetic, side by side, restored; and tokens decoded at each."""
+
+    read: tuple[int, ...] = (512, 2048, 8192, 32768)
+    synthetic: tuple[int, ...] = (128_000, 300_000, 1_048_000)
+    batch: int = 2048
+    restored: int = 100_000 // 128 * 128
+    gen_tokens: int = 64
+
+
+QUICK = Sizes((64, 200), (1000,), 200, 1280, 2)
 
 
 class Bench:
@@ -34,6 +43,7 @@ class Bench:
 
     def __init__(self, told: Any) -> None:
         self.told = told
+        self.sizes = QUICK if told.quick else Sizes()
         self.model: Model | None = None
         self.end = time.monotonic() + told.seconds
 
@@ -70,15 +80,15 @@ class Bench:
             start = time.perf_counter()
             logits = f.prefill(model, sequence, f.random_ids(model, count))
             times[f"{name}_seconds"] = time.perf_counter() - start
-        row = f.decode_row(model, sequence, logits, GEN_TOKENS, None)
+        row = f.decode_row(model, sequence, logits, self.sizes.gen_tokens, None)
         sequence.release()
         finite = bool(np.isfinite(logits).all())
         return times | {"finite": finite, "deviation": float(logits.std()), **asdict(row)}
 
     def read(self) -> dict[str, Any]:
         """Prefill and decode at contexts that are really read."""
-        model, rows = self.loaded(), []
-        for row in f.walk(model, f.random_ids(model, READ[-1]), READ, GEN_TOKENS, None):
+        model, rows, places = self.loaded(), [], self.sizes.read
+        for row in f.walk(model, f.random_ids(model, places[-1]), places, self.sizes.gen_tokens, None):
             rows.append(asdict(row) | {"state_read_bytes": state_bytes(model.geometry, row.ctx_tokens)})
             results.partly("read", {"rows": rows})
         return {"rows": rows, "prefill_chunk": model.prefill_tokens} | memory()
@@ -86,9 +96,9 @@ class Bench:
     def synthetic(self) -> dict[str, Any]:
         """Decode at contexts whose pages are random."""
         model, rows = self.loaded(), []
-        for length in SYNTHETIC:
+        for length in self.sizes.synthetic:
             start = time.perf_counter()
-            row = f.synthetic_row(model, length, GEN_TOKENS, None)
+            row = f.synthetic_row(model, length, self.sizes.gen_tokens, None)
             seconds = time.perf_counter() - start
             by_document = state_size(model.geometry, length)
             rows.append(asdict(row) | {"seconds": seconds, "float16_bytes": by_document, "held": model.state.nbytes})
@@ -97,13 +107,13 @@ class Bench:
 
     def batch(self) -> dict[str, Any]:
         """Conversations side by side at 2,048 tokens each."""
-        rates = f.batch_rates(self.loaded(), (1, 2, 4, 8), 2048, GEN_TOKENS)
+        rates = f.batch_rates(self.loaded(), (1, 2, 4, 8), self.sizes.batch, self.sizes.gen_tokens)
         return {"tokens_per_second": rates, "gain": rates[8] / rates[1]}
 
     def restore(self) -> dict[str, Any]:
         """A conversation of 100,000 tokens from host arrays, as the disk cache hands them over."""
         model = self.loaded()
-        sequence = synthetic_sequence(model, RESTORED)
+        sequence = synthetic_sequence(model, self.sizes.restored)
         start = time.perf_counter()
         snapshot = sequence.export()
         exported = time.perf_counter() - start
@@ -119,8 +129,10 @@ class Bench:
         after = f.launch_count(model)
         each = None if launches is None or after is None else (after - launches) / 3
         nbytes = sum(rows.nbytes for rows in snapshot.pages.values())
-        return {"tokens": RESTORED, "host_bytes": nbytes, "export_seconds": exported, "import_seconds": times,
-                "launches": each, "same": same}  # fmt: skip
+        return {
+            "tokens": self.sizes.restored, "host_bytes": nbytes, "export_seconds": exported,
+            "import_seconds": times, "launches": each, "same": same,
+        }  # fmt: skip
 
     def unload(self) -> dict[str, Any]:
         """Give everything back."""

@@ -2,7 +2,7 @@
 
     OUT=results python benchmarks/gpu/run.py [--file PATH] [--geometry flash] [--layers N] [--ops cuda] [part ...]
 
-Parts, in order: machine, synth, ways, model, layers. Each runs in a process of its own under a time limit; each stage
+Parts, in order: machine, synth, ways, model, layers, profile. Each runs in a process of its own under a time limit; each stage
 is written to OUT/results.json as it ends, and no failure stops the rest. A part that died is started once more and goes
 on with the stages that were not tried. FILE should lie in memory; one of the right size is used again.
 """
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-LIMITS = {"machine": 40, "synth": 150, "ways": 60, "model": 420, "layers": 150}
+LIMITS = {"machine": 40, "synth": 150, "ways": 60, "model": 420, "layers": 150, "profile": 120}
 """Seconds a part may take."""
 TWICE = {"layers", "model"}
 """Parts that go on where they died."""
@@ -48,6 +48,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--layers", type=int)
     parser.add_argument("--recipe", default="q2")
     parser.add_argument("--ops", default="cuda")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to try the script itself")
     parser.add_argument("--limit", type=float, default=580, help="seconds for everything")
     return parser.parse_args()
 
@@ -61,6 +62,7 @@ def run(part: str, options: argparse.Namespace, environment: dict[str, str], end
     words = [sys.executable, str(HERE / f"part_{part}.py"), str(options.file), "--geometry", options.geometry]
     words += ["--recipe", options.recipe, "--ops", options.ops, "--seconds", str(limit)]
     words += ["--layers", str(options.layers)] if options.layers else []
+    words += ["--quick"] if options.quick else []
     print(f"== {part}, at most {limit:.0f} s", flush=True)
     start = time.monotonic()
     try:
