@@ -1,4 +1,4 @@
-"""Part `profile`: where one decoded token's time goes on the GPU, kernel by kernel, as Nsight Compute's `ncu` counts it.
+"""Part `profile`: where one decoded token's time goes on the GPU, kernel by kernel, as Nsight Compute's ncu has it.
 
 The part starts itself again under ncu with the word `once`; that run marks the token between the profiler's start and
 stop, so that loading and warming up are not counted.

@@ -2,9 +2,9 @@
 
     OUT=results python benchmarks/gpu/run.py [--file PATH] [--geometry flash] [--layers N] [--ops cuda] [part ...]
 
-Parts, in order: machine, synth, ways, model, layers, profile. Each runs in a process of its own under a time limit; each stage
-is written to OUT/results.json as it ends, and no failure stops the rest. A part that died is started once more and goes
-on with the stages that were not tried. FILE should lie in memory; one of the right size is used again.
+Parts, in order: machine, synth, ways, model, layers, profile. Each runs in a process of its own under a time limit;
+each stage is written to OUT/results.json as it ends, and no failure stops the rest. A part that died is started once
+more and goes on with the stages that were not tried. FILE should lie in memory; one of the right size is used again.
 """
 
 from __future__ import annotations
