@@ -9,6 +9,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import click
 
@@ -53,6 +55,39 @@ def commands() -> str:
     return "\n\n".join(f"## {path}\n\n```text\n{text}\n```" for path, text in _helps(cli, "ds4-backend"))
 
 
+def langchain_options() -> str:
+    """What may be set on LangChain's chat model, in its constructor or for one call."""
+    from langchain_ds4.options import Options
+
+    return _fields(Options)
+
+
+def langchain_constructor() -> str:
+    """What may be set in its constructor only."""
+    from langchain_ds4.options import Connection
+
+    return _fields(Connection)
+
+
+def _fields(model: Any) -> str:
+    """The fields of a pydantic class, one row each."""
+    rows = [("option", "also called", "values", "default", "what it does")]
+    for name, field in model.model_fields.items():
+        also = ", ".join(f"`{alias}`" for alias in getattr(field.validation_alias, "choices", [name])[1:])
+        default = "" if field.default is None else f"`{field.default}`"
+        rows.append((f"`{name}`", also, _kinds(field.annotation), default, field.description or ""))
+    return table(rows)
+
+
+def _kinds(annotation: Any) -> str:
+    """A type as people read it, without the None that means: left out."""
+    if get_origin(annotation) is Literal:
+        return ", ".join(get_args(annotation))
+    if get_origin(annotation) in (Union, UnionType):
+        return " or ".join(_kinds(kind) for kind in get_args(annotation) if kind is not NoneType)
+    return str(annotation) if get_args(annotation) else annotation.__name__
+
+
 def table(rows: list[tuple[str, ...]]) -> str:
     """A Markdown table; the first row is its head."""
     head, *body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
@@ -83,6 +118,8 @@ MADE: dict[str, Callable[[], str]] = {
     "builds": builds,
     "build-files": build_files,
     "commands": commands,
+    "langchain-options": langchain_options,
+    "langchain-constructor": langchain_constructor,
     "llm-options": llm_options,
 }
 

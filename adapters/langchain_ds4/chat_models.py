@@ -22,7 +22,7 @@ from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
-from pydantic import AliasChoices, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from ds4_backend import catalog
 from ds4_backend.chat import openai
@@ -34,7 +34,7 @@ from ds4_backend.types import Event, Failed, JsonSchema, Message, Request, Respo
 from langchain_ds4.answers import Answer
 from langchain_ds4.errors import TookTooLong, told_to_langchain
 from langchain_ds4.messages import to_messages
-from langchain_ds4.options import Options, request_fields
+from langchain_ds4.options import Connection, Options, request_fields
 
 if TYPE_CHECKING:
     from ds4_backend.tokenizer import Tokenizer
@@ -47,7 +47,7 @@ OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProp
 METHODS = ("json_schema", "function_calling", "json_mode")
 
 
-class ChatDS4(Options, BaseChatModel):
+class ChatDS4(Connection, Options, BaseChatModel):
     """DeepSeek V4 on this machine, or on the host at `address`.
 
     The options of `Options` hold for every call, and may be given again for one: `model.invoke(..., temperature=0)`.
@@ -55,21 +55,6 @@ class ChatDS4(Options, BaseChatModel):
     """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, arbitrary_types_allowed=True)
-
-    model: str = Field(
-        default=catalog.FLASH_NAME,
-        validation_alias=AliasChoices("model", "model_name"),
-        description="A model's name, or the path of a .gguf file",
-    )
-    address: str | None = Field(
-        default=None,
-        validation_alias=AliasChoices("address", "base_url"),
-        description="Of a host elsewhere; without one, the engine of this machine",
-    )
-    api_key: SecretStr | None = Field(default=None, description="The token that the host at `address` asks for")
-    timeout: float | None = Field(default=None, gt=0, description="Most seconds that an answer may take; None: any")
-    max_retries: int = Field(default=2, ge=0, description="How often to ask again where too many requests wait")
-    streaming: bool = Field(default=False, description="`invoke` streams too, for callbacks that show tokens")
 
     @property
     def _llm_type(self) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
 
+from ds4_backend.catalog import FLASH_NAME
 from ds4_backend.chat.openai import stop_from_openai
 from ds4_backend.engine.ranges import RANGES, words
 from ds4_backend.types import Effort, Sampling
@@ -31,8 +32,8 @@ class Options(BaseModel):
     top_p: float | None = _ranged("top_p", "Draw from the likeliest tokens that together have this probability")
     top_k: int | None = _ranged("top_k", "Draw from this many of the likeliest tokens")
     min_p: float | None = _ranged("min_p", "Drop tokens less likely than this share of the likeliest one")
-    presence_penalty: float | None = _plain("Taken off tokens that the answer holds already", ge=-2, le=2)
-    frequency_penalty: float | None = _plain("The same, once for each time that it holds them", ge=-2, le=2)
+    presence_penalty: float | None = _ranged("presence_penalty", "Taken off tokens that the answer holds")
+    frequency_penalty: float | None = _ranged("frequency_penalty", "The same, for each time it holds them")
     logit_bias: dict[int, float] | None = _plain("Added to the logits of these token ids")
     seed: int | None = _ranged("seed", "Seed of the draws")
     max_tokens: int | None = _plain("Most tokens to generate, thinking included; 0 only reads the prompt", ge=0)
@@ -46,6 +47,17 @@ class Options(BaseModel):
     private: bool = _plain("Keep this prompt's state out of the disk cache", default=False)
     priority: int = _plain("Of requests that wait, the higher goes first", default=0)
     keep_alive: float | None = _plain("Seconds that the host keeps the model loaded afterwards; negative is for ever")
+
+
+class Connection(BaseModel):
+    """Which model answers, and how long it is waited for."""
+
+    model: str = _plain("Its name, or the path of a .gguf file", "model", "model_name", default=FLASH_NAME)
+    address: str | None = _plain("Of a host elsewhere; None is this machine", "address", "base_url")
+    api_key: SecretStr | None = _plain("The token that the host at `address` asks for")
+    timeout: float | None = _plain("Most seconds that an answer may take", gt=0)
+    max_retries: int = _plain("How often to ask again where too many requests wait", default=2, ge=0)
+    streaming: bool = _plain("`invoke` streams too, for callbacks that show tokens", default=False)
 
 
 def request_fields(options: dict[str, Any]) -> dict[str, Any]:

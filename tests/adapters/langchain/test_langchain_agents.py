@@ -6,6 +6,7 @@ import asyncio
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any, Literal
 
@@ -157,3 +158,14 @@ def test_the_example_runs() -> None:
     shares = [int(a) / int(b) for a, b in re.findall(r"\[(\d+) of (\d+) prompt tokens cached\]", done.stdout)]
     assert len(shares) == 6
     assert min(shares[1:]) > 0.9
+
+
+def test_the_code_in_the_docs_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "langchain.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", page, re.MULTILINE)
+    code = "\n".join(textwrap.dedent(block) for block in blocks if "pip install" not in block)
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(code + "\nstate = agent.get_state(thread).values\nanswer = structured.invoke('Paris has 18 degrees.')", names)
+    assert "36" in capsys.readouterr().out
+    assert names["state"]["messages"][-1].text == "The weather in sf: sunny and 18 degrees."
+    assert type(names["answer"]).__name__ == "Weather"
