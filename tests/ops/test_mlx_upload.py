@@ -34,6 +34,16 @@ def test_it_is_a_copy():
     assert np.array(got).all()
 
 
+def test_an_mlx_that_takes_no_file_of_ours_is_still_served(monkeypatch, caplog):
+    def refuse(file, format):
+        raise RuntimeError("[load] Input must be a string")
+
+    monkeypatch.setattr(mx, "load", refuse)
+    data = RNG.integers(0, 256, (7, 66), dtype=np.uint8)
+    np.testing.assert_array_equal(np.array(upload(data, 100)), data)
+    assert "does not load from memory" in caplog.text
+
+
 def test_its_memory_is_given_back():
     data = RNG.integers(0, 256, (64, 1 << 16), dtype=np.uint8)
     gc.collect()

@@ -9,6 +9,7 @@ the MLX stream of its own thread.
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -17,6 +18,8 @@ from typing import BinaryIO, cast
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
 
 PART_BYTES = 64 << 20
 """Bytes a thread copies at a time; an array beyond it is put together on the GPU."""
@@ -48,7 +51,12 @@ def _parts(data: NDArray[np.uint8], part_bytes: int) -> Iterator[NDArray[np.uint
 def _load(data: NDArray[np.uint8]) -> mx.array:
     if not data.nbytes:
         return mx.zeros(data.shape, mx.uint8)
-    loaded = mx.load(cast(BinaryIO, _Npy(data)), format="npy")
+    try:
+        loaded = mx.load(cast(BinaryIO, _Npy(data)), format="npy")
+    except (TypeError, ValueError, RuntimeError) as error:  # another MLX may take no such file
+        log.warning("MLX does not load from memory (%s); weights are copied to the GPU slowly", error)
+        loaded = mx.array(data) | 0  # a copy on the device: the first one may lie in managed memory
+        mx.eval(loaded)
     assert isinstance(loaded, mx.array)
     return loaded
 
