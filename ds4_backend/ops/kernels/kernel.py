@@ -11,6 +11,9 @@ from typing import Any, Protocol
 
 from ds4_backend.ops.kernels.generator import compact, header, render, source
 
+FORMATS = ("F32", "F16", "BF16", "Q8_0", "Q2_K", "Q4_K", "IQ2_XXS", "MXFP4")
+"""The block formats that kernels decode."""
+
 Array = Any
 Output = tuple[tuple[int, ...], str]
 """Shape and dtype name (`float32`, `float16`, `int32`) of an output."""
@@ -41,8 +44,13 @@ class Kernel:
         return "".join(_constant(*item) for item in {"THREADS": self.threads, **self.constants}.items()) + text
 
     def header(self, language: str) -> str:
-        """What goes before the kernel in a language."""
-        return header(self.libraries, language)
+        """What goes before the kernel in a language: its libraries, and the block formats that it names."""
+        libraries = self.libraries
+        if "blocks" in libraries:
+            after = libraries.index("blocks") + 1
+            named = tuple(f"format_{f}" for f in FORMATS if re.search(rf"\b{f}\b", self.text))
+            libraries = (*libraries[:after], *named, *libraries[after:])
+        return header(libraries, language)
 
     def source(self, language: str) -> str:
         """The kernel's body in a language."""
@@ -51,7 +59,7 @@ class Kernel:
     @cached_property
     def name(self) -> str:
         """Differs wherever the text differs: MLX keeps compiled kernels under it, on disk too."""
-        digest = hashlib.sha256("".join([self.text, header(self.libraries, "cuda"), *self.inputs]).encode())
+        digest = hashlib.sha256("".join([self.text, self.header("cuda"), *self.inputs]).encode())
         return f"ds4_{self.body}_{digest.hexdigest()[:12]}"
 
 

@@ -1,0 +1,181 @@
+"""How many launches a step takes, what they need of a GPU, and which arrays carry their order."""
+
+import re
+from dataclasses import replace
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from random_model import geometry, random_tensors
+
+from ds4_backend.errors import SettingsError
+from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
+from ds4_backend.gguf.shapes import FLASH, PRO, TINY
+from ds4_backend.model import Model
+from ds4_backend.model.weights import bind
+from ds4_backend.ops.kernels import bodies
+from ds4_backend.ops.kernels.ops import KernelOps
+from ds4_backend.ops.kernels.projections import Job, project
+
+KINDS = {"window": SLIDING, "csa": CSA, "hca": HCA}
+SIZES = {"half": 2, "float": 4, "int": 4, "uint": 4, "ulong": 8}
+
+
+class BlankLauncher:
+    """Launches nothing; gives zeros of the right shapes and remembers what was asked."""
+
+    language = "metal"
+
+    def __init__(self):
+        self.asked = []
+
+    def run(self, kernel, inputs, outputs, groups):
+        self.asked.append((kernel, list(inputs), groups))
+        return [mx.zeros(shape, getattr(mx, dtype)) for shape, dtype in outputs]
+
+
+def blank_model(ratio, **changes):
+    g = geometry(
+        block_count=1, attention_compress_ratios=(ratio,), hash_layer_count=0, swiglu_clamp_exp=(2.0,), **changes
+    )
+    launcher = BlankLauncher()
+    ops = KernelOps(g, launcher, cache_simulation=True)
+    return Model(g, ops, bind(random_tensors(g), g, ops)), launcher
+
+
+def launches_of_a_step(model, launcher, count=1, sequences=1):
+    """Names of the launches of one step of some conversations, without the step's own embedding and head."""
+    held = [model.new_sequence() for _ in range(sequences)]
+    launcher.asked.clear()
+    model.forward([(sequence, [1] * count) for sequence in held])
+    names = [kernel.body for kernel, _, _ in launcher.asked]
+    for sequence in held:
+        sequence.release()
+    return names[1:-2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sequences", [1, 3, 8])
+def test_a_layer_takes_eleven_launches_to_decode(kind, sequences):
+    names = launches_of_a_step(*blank_model(KINDS[kind]), sequences=sequences)
+    attention = ["hyper", "project", "append", "attend", "combine", "project", "project"]
+    assert names == [*attention, "hyper", "project", "experts_up", "experts_down"]
+
+
+def test_a_layer_that_chooses_rows_takes_two_more_and_the_network_no_more_than_twelve_a_layer():
+    model, launcher = blank_model(CSA, attention_indexer_top_k=1)
+    names = launches_of_a_step(model, launcher, count=8)
+    assert len(names) == 13 and names[3:5] == ["score", "top_k"]
+    layers = FLASH.block_count
+    assert 11 * layers + 2 * len(FLASH.layers_of(CSA)) <= 12 * layers
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_next_writer_of_a_layer_waits_for_its_last_reader(kind):
+    model, launcher = blank_model(KINDS[kind])
+    sequence = model.new_sequence()
+    model.forward([(sequence, [1])])
+    after = model.state.after[0]
+    launcher.asked.clear()
+    model.forward([(sequence, [2])])
+    by_name = {kernel.body: dict(zip(kernel.inputs, inputs, strict=True)) for kernel, inputs, _ in launcher.asked}
+    assert by_name["append"]["after"] is after, "a writer takes what the last reader gave"
+    assert by_name["attend"]["after"] is not by_name["append"]["after"], "a reader takes what the writer gave"
+
+
+@pytest.mark.parametrize("tokens", [9, 200])
+def test_a_long_span_enters_its_rings_after_it_was_read(tokens):
+    model, launcher = blank_model(CSA)
+    names = launches_of_a_step(model, launcher, count=tokens)
+    assert names.index("append") < names.index("attend") < names.index("keep")
+    appended = next(dict(zip(k.inputs, i, strict=True))["step"] for k, i, _ in launcher.asked if k.body == "append")
+    assert np.array(appended)[24] == 0, "the append itself leaves the rings alone"
+
+
+@pytest.mark.parametrize("ratio", KINDS.values())
+def test_appending_never_makes_another_pool(ratio):
+    """The arrays that hold the state stay the same objects, and so the same memory."""
+    model, _ = blank_model(ratio)
+    sequence = model.new_sequence()
+    model.forward([(sequence, [1] * 5)])
+    state = model.state
+    held = [*state.window, *(a for group in (state.pools, state.lanes) for arrays in group.values() for a in arrays)]
+    for _ in range(4):
+        model.forward([(sequence, [1])])
+    now = [*state.window, *(a for group in (state.pools, state.lanes) for arrays in group.values() for a in arrays)]
+    assert all(a is b for a, b in zip(held, now, strict=True))
+
+
+def kernels_of(g: Geometry):
+    """Every kernel of a network of that shape, as decode and prefill use them."""
+    stride, width = 4160, g.attention_head_count * g.attention_key_length
+    index = g.attention_indexer_head_count * g.attention_indexer_key_length
+    low = g.attention_q_lora_rank
+    jobs = (
+        Job("Q8_0", width, low, 0, "p", stride, normed=True),
+        Job("F16", index, low, width, "p", stride, normed=True),
+    )
+    columns = {SLIDING: (1024,), CSA: (1024, 1536, 2560, 3584, 3840), HCA: (1024, 1536, 2048)}
+    for ratio in KINDS.values():
+        used = jobs if ratio == CSA else jobs[:1]
+        for slots in (1, 8):
+            yield bodies.append(g, ratio, True, columns[ratio], stride, used, slots)
+        yield from (bodies.append(g, ratio, True, columns[ratio], stride, (), 1), bodies.attend(g, ratio, width))
+        yield from (bodies.keep(g, ratio, columns[ratio], stride), bodies.combine(g, ratio))
+    yield from (bodies.score(g, True, 4096, stride, 0, index), bodies.top_k(g), bodies.plan(g), bodies.gather(g))
+    yield from (bodies.hyper(g, "half", True, head) for head in (False, True))
+    for format in ("IQ2_XXS", "Q2_K", "Q4_K", "MXFP4"):
+        yield bodies.experts_up(g, format, False, 10.0, 2304)
+        yield bodies.experts_down(g, format, "Q8_0", 2304, 256)
+        yield bodies.tiles(format, g.expert_feed_forward_length, g.embedding_length, g.expert_used_count, 10.0)
+        yield bodies.tiles(format, g.embedding_length, g.expert_feed_forward_length, g.expert_used_count, None)
+        yield bodies.decode(((format, 64), ("F16", 5)), g.embedding_length)
+        yield project((Job(format, 64, g.embedding_length, 0),), 8, 64)
+    yield from (bodies.embed(g, "F16"), bodies.move())
+
+
+def threadgroup_bytes(kernel):
+    """Bytes of the arrays that a body declares in threadgroup memory, each on a boundary of 32."""
+    values = {"true": 1, "false": 0}
+    for kind, name, value in re.findall(r"constexpr (\w+) (\w+) = ([^,;]+)[,;]", kernel.text):
+        if kind != "float":
+            values[name] = eval(value.replace("/", "//"), {}, values)
+    for line in re.findall(r"constexpr uint ([^;]+);", kernel.text):
+        for name, value in (part.split(" = ") for part in line.split(", ")):
+            values[name.strip()] = eval(value.replace("/", "//"), {}, values)
+    total = 0
+    for kind, count in re.findall(r"threadgroup (\w+) \w+\[([^;]*)\];", kernel.text):
+        count = re.sub(r"\((\w+) \? (\w+) : (\w+)\)", r"(\2 if \1 else \3)", count).replace("/", "//")
+        total += -(-SIZES[kind] * eval(count, {}, values) // 32) * 32
+    return total
+
+
+@pytest.mark.parametrize("g", [FLASH, PRO, TINY], ids=["flash", "pro", "tiny"])
+def test_every_kernel_keeps_to_what_any_gpu_has(g):
+    """32 KiB of threadgroup memory and 31 arrays (Metal), 1024 threads; MLX reads some names as something else."""
+    names = set()
+    for kernel in kernels_of(g):
+        assert threadgroup_bytes(kernel) <= 32 << 10, kernel.body
+        assert len(kernel.inputs) + len(kernel.outputs) <= 31, kernel.body
+        assert kernel.threads % 32 == 0 and kernel.threads <= 512, kernel.body
+        for language in ("metal", "cuda"):
+            text = kernel.source(language)
+            assert not any(f"{n}_{what}" in text for n in kernel.inputs for what in ("shape", "strides", "ndim"))
+            assert len(text) + len(kernel.header(language)) < 20_000, "MLX copies the text at every launch"
+        names.add(kernel.name)
+    assert len(names) == len({id(k) for k in kernels_of(g)})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"attention_key_length": 520}, "width 520"),
+        ({"attention_indexer_key_length": 96}, "width 96"),
+        ({"hyper_connection_count": 3}, "3 hyper-connection streams"),
+        ({"embedding_length": 68}, "multiple of 8"),
+    ],
+)
+def test_a_size_that_no_kernel_takes_is_refused_with_the_way_out(change, words):
+    g = replace(geometry(), **change)
+    with pytest.raises(SettingsError, match=rf"{words}.*mlx ops"):
+        KernelOps(g, BlankLauncher(), cache_simulation=False)
