@@ -72,10 +72,10 @@ class Feed:
         self.rows = {length: max(1, tokens // length) for length in lengths}
         depth = [160 if length <= LONG_ROW else 48 for length in lengths]
         self.queues = {length: context.Queue(size) for length, size in zip(lengths, depth, strict=True)}
-        jobs = [(length, self.rows[length], self.queues[length], size) for length, size in zip(lengths, depth, strict=True)]
-        self.workers = [
-            context.Process(target=_work, args=(f"{seed} {i}", jobs), daemon=True) for i in range(workers)
+        jobs = [
+            (length, self.rows[length], self.queues[length], size) for length, size in zip(lengths, depth, strict=True)
         ]
+        self.workers = [context.Process(target=_work, args=(f"{seed} {i}", jobs), daemon=True) for i in range(workers)]
         for worker in self.workers:
             worker.start()
 

@@ -7,7 +7,7 @@ whether the assistant wrote it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 BOS, EOS, PAD = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"
@@ -53,6 +53,7 @@ Otherwise, output directly after </think> with tool calls or final response.
 
 You MUST strictly follow the above defined tool name and parameter schemas to invoke tool calls.
 """  # noqa: E501
+JSON_BLOCK = "\n\nYou are a helpful assistant designed to output JSON.\n## Response Format:\n\nReply with JSON object ONLY."
 FORMAT_BLOCK = "\n\n## Response Format:\n\nYou MUST strictly adhere to the following schema to reply:\n"
 
 Call = tuple[str, dict[str, Any]]
@@ -70,7 +71,8 @@ class Turn:
 
 @dataclass(frozen=True)
 class Talk:
-    """A conversation. Tools are the inner function objects: name, description, parameters."""
+    """A conversation. Tools are the inner function objects: name, description, parameters. `json_mode` asks for any
+    JSON object, `schema` for one that it allows."""
 
     turns: tuple[Turn, ...]
     tools: tuple[dict[str, Any], ...] = ()
@@ -78,7 +80,7 @@ class Talk:
     thinking: bool = False
     effort: str | None = None
     system: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
+    json_mode: bool = False
 
 
 def user(text: str) -> Turn:
@@ -102,6 +104,8 @@ def segments(talk: Talk) -> list[tuple[str, bool]]:
     text = BOS + (EFFORTS.get(talk.effort or "", "") if talk.thinking else "") + talk.system
     if talk.tools:
         text += "\n\n" + TOOL_BLOCK % "\n".join(dumps(tool) for tool in talk.tools)
+    if talk.json_mode:
+        text += JSON_BLOCK
     if talk.schema:
         text += FORMAT_BLOCK + dumps(talk.schema)
     turns = talk.turns
@@ -137,10 +141,10 @@ def call_block(calls: tuple[Call, ...]) -> str:
     for name, arguments in calls:
         lines = [
             f'<{DSML}parameter name="{key}" string="{"true" if isinstance(value, str) else "false"}">'
-            f"{value if isinstance(value, str) else dumps(value)}</{DSML}parameter>"
+            f"{value if isinstance(value, str) else dumps(value)}</{DSML}parameter>\n"
             for key, value in arguments.items()
         ]
-        invokes.append(f'<{DSML}invoke name="{name}">\n' + "\n".join(lines) + f"\n</{DSML}invoke>")
+        invokes.append(f'<{DSML}invoke name="{name}">\n' + "".join(lines) + f"</{DSML}invoke>")
     return f"\n\n<{DSML}tool_calls>\n" + "\n".join(invokes) + f"\n</{DSML}tool_calls>"
 
 

@@ -17,7 +17,7 @@ QUESTIONS: dict[QA, float] = {
     skills.knowledge: 6, skills.sentiment: 2, skills.repeat: 14, skills.edit: 5, skills.choice: 1.5,
     reading.facts: 11, reading.json_keys: 7, tools.joke_json: 1.5,
 }  # fmt: skip
-KINDS = {"tools": 42, "one": 15, "several": 13, "schema": 5, "needles": 15, "majority": 4, "sections": 3, "repeat": 3}
+KINDS = {"tools": 42, "one": 15, "several": 12, "schema": 6, "needles": 15, "majority": 4, "sections": 3, "repeat": 3}
 LONG_KINDS = {"needles": 66, "majority": 14, "sections": 12, "repeat": 2, "tools": 6}
 THINKING = 0.45
 
@@ -80,8 +80,10 @@ MAKERS: dict[str, Callable[[Draw, int], Talk]] = {
     "one": _one,
     "several": _several,
     "tools": lambda d, tokens: tools.tools(d),
-    "schema": lambda d, tokens: reading.json_schema(d),
-    "needles": lambda d, tokens: reading.needles(d, _length(d, tokens, 750), d.int(2, 8) if tokens else None, d.int(4, 30) if tokens else None),
+    "schema": lambda d, tokens: tools.by_format(d),
+    "needles": lambda d, tokens: reading.needles(
+        d, _length(d, tokens, 750), d.int(2, 8) if tokens else None, d.int(4, 30) if tokens else None
+    ),
     "majority": lambda d, tokens: reading.majority(d, _length(d, tokens, 800)),
     "sections": lambda d, tokens: reading.sections(d, max(300, _length(d, tokens, 800))),
     "repeat": lambda d, tokens: reading.long_repeat(d, d.int(100, 300)),
@@ -98,7 +100,18 @@ def texts(seed: int, count: int) -> Iterator[str]:
             for special in SPECIALS:
                 text = text.replace(special, "\n")
             yield text
-    listed = [*w.COMMON, *w.NOUNS, *w.ADJECTIVES, *w.VERBS, *w.NAMES, *w.SURNAMES, *w.CITIES, *w.TOOL_VERBS, *w.TOOL_NOUNS, *w.PARAMETERS]
+    listed = [
+        *w.COMMON,
+        *w.NOUNS,
+        *w.ADJECTIVES,
+        *w.VERBS,
+        *w.NAMES,
+        *w.SURNAMES,
+        *w.CITIES,
+        *w.TOOL_VERBS,
+        *w.TOOL_NOUNS,
+        *w.PARAMETERS,
+    ]
     for _ in range(12):
         yield " ".join(listed)
     for _ in range(400):

@@ -19,8 +19,42 @@ from ds4_tiny import words as w
 
 T = TypeVar("T")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-HEADS = "b c d f g h j k l m n p r s t v w z bl br cl cr dr fl gr pl qu sh sk sl st th tr".split()
-VOWELS = "a e i o u a e i o u ai ea ee oo ou y".split()
+HEADS = [
+    "b",
+    "c",
+    "d",
+    "f",
+    "g",
+    "h",
+    "j",
+    "k",
+    "l",
+    "m",
+    "n",
+    "p",
+    "r",
+    "s",
+    "t",
+    "v",
+    "w",
+    "z",
+    "bl",
+    "br",
+    "cl",
+    "cr",
+    "dr",
+    "fl",
+    "gr",
+    "pl",
+    "qu",
+    "sh",
+    "sk",
+    "sl",
+    "st",
+    "th",
+    "tr",
+]
+VOWELS = ["a", "e", "i", "o", "u", "a", "e", "i", "o", "u", "ai", "ea", "ee", "oo", "ou", "y"]
 TAILS = ["", "", "", "b", "ck", "l", "m", "n", "nd", "p", "r", "rk", "s", "st", "t", "x"]
 ACCENTS = {"a": "áàâäãåą", "c": "çćč", "e": "éèêëęě", "i": "íìîï", "n": "ñńň", "o": "óòôöõøő", "s": "śšß", "u": "úùûüůű",
            "y": "ýÿ", "z": "źżž", "l": "ł", "d": "ďð", "t": "ťþ", "r": "řŕ"}  # fmt: skip
@@ -183,7 +217,11 @@ class Draw:
     def name(self) -> str:
         """A person."""
         first = self.first_name()
-        return first if self.chance(0.65) else f"{first} {self.one(w.SURNAMES) if self.chance(.6) else self.strange().title()}"
+        return (
+            first
+            if self.chance(0.65)
+            else f"{first} {self.one(w.SURNAMES) if self.chance(0.6) else self.strange().title()}"
+        )
 
     def city(self) -> str:
         """A place."""
@@ -200,11 +238,17 @@ class Draw:
 
     def identifier(self) -> str:
         """A name as programs have them."""
-        parts = [self.one(w.TOOL_VERBS + w.TOOL_NOUNS) if self.chance(0.6) else self.ascii() for _ in range(self.int(1, 3))]
+        parts = [
+            self.one(w.TOOL_VERBS + w.TOOL_NOUNS) if self.chance(0.6) else self.ascii() for _ in range(self.int(1, 3))
+        ]
         style = self.int(0, 4)
         if style <= 2:
             return ("_", "-", ".")[style].join(parts)
-        return parts[0] + "".join(p.capitalize() for p in parts[1:]) if style == 3 else "".join(p.capitalize() for p in parts)
+        return (
+            parts[0] + "".join(p.capitalize() for p in parts[1:])
+            if style == 3
+            else "".join(p.capitalize() for p in parts)
+        )
 
     def ascii(self) -> str:
         """An unknown word in a to z."""
@@ -220,7 +264,9 @@ class Draw:
         if kind == 1:
             return str(self.int(10_000, 9_999_999))
         if kind == 2:
-            return "".join(self.one("ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(self.int(2, 4))) + f"-{self.int(1, 9999)}"
+            return (
+                "".join(self.one("ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(self.int(2, 4))) + f"-{self.int(1, 9999)}"
+            )
         if kind == 3:
             return f"{self.strange()}-{self.int(1, 99)}"
         if kind == 4:
@@ -233,25 +279,33 @@ class Draw:
 
     def email(self) -> str:
         """An address."""
-        who = self.one((self.one(w.NAMES).lower(), self.ascii(), f"{self.one(w.NAMES).lower()}.{self.one(w.SURNAMES).lower()}"))
+        who = self.one(
+            (self.one(w.NAMES).lower(), self.ascii(), f"{self.one(w.NAMES).lower()}.{self.one(w.SURNAMES).lower()}")
+        )
         where = self.one(("example.com", "example.org", "mail.net", f"{self.ascii()}.com", f"{self.one(w.NOUNS)}.io"))
         return f"{who}@{where}"
 
     def file(self) -> str:
         """A file's name."""
         stem = self.one((self.plain, self.ascii, self.identifier))()
-        return stem + self.one((".txt", ".md", ".py", ".json", ".csv", ".log", ".yaml", ".toml", ".html", ".pdf", ".sh", ""))
+        return stem + self.one(
+            (".txt", ".md", ".py", ".json", ".csv", ".log", ".yaml", ".toml", ".html", ".pdf", ".sh", "")
+        )
 
     def path(self) -> str:
         """A file with its folders."""
-        top = self.one(("/", "/", "./", "", "~/", "../", "/etc/", "/var/log/", "/home/", "src/", "docs/", "tests/", "C:\\"))
+        top = self.one(
+            ("/", "/", "./", "", "~/", "../", "/etc/", "/var/log/", "/home/", "src/", "docs/", "tests/", "C:\\")
+        )
         step = "\\" if top.endswith("\\") else "/"
         folders = [self.one((self.plain, self.ascii))() for _ in range(self.int(0, 2))]
         return top + step.join([*folders, self.file()])
 
     def url(self) -> str:
         """A web address."""
-        host = self.one(("example.com", "www.example.org", f"{self.ascii()}.com", f"{self.plain()}.net", f"docs.{self.ascii()}.io"))
+        host = self.one(
+            ("example.com", "www.example.org", f"{self.ascii()}.com", f"{self.plain()}.net", f"docs.{self.ascii()}.io")
+        )
         return f"https://{host}/" + "/".join(self.ascii() for _ in range(self.int(0, 2)))
 
     def date(self) -> str:
@@ -265,12 +319,19 @@ class Draw:
 
     def time(self) -> str:
         """An hour of the day."""
-        return f"{self.int(0, 23):02}:{self.int(0, 11) * 5:02}" if self.chance(0.7) else f"{self.int(1, 12)} {self.one(('am', 'pm'))}"
+        return (
+            f"{self.int(0, 23):02}:{self.int(0, 11) * 5:02}"
+            if self.chance(0.7)
+            else f"{self.int(1, 12)} {self.one(('am', 'pm'))}"
+        )
 
     def symbols(self) -> str:
         """Letters, digits and signs in a heap, as in patterns, versions and formulas."""
         sign = "!#$%&()*+,-./:;=?@[]^_{|}~"
-        return "".join(self.one((self.one(sign), self.one(LETTERS), str(self.int(0, 9)), self.ascii())) for _ in range(self.int(2, 7)))
+        return "".join(
+            self.one((self.one(sign), self.one(LETTERS), str(self.int(0, 9)), self.ascii()))
+            for _ in range(self.int(2, 7))
+        )
 
     def value(self) -> str:
         """Any string that someone could pass on."""
@@ -290,10 +351,14 @@ SENTENCES: tuple[Callable[[Draw], str], ...] = (
     lambda d: f"{d.one(w.NAMES)} {d.one(w.VERBS)} a {d.one(w.ADJECTIVES)} {d.one(w.NOUNS)}.",
     lambda d: f"There was a {d.plain()} behind the {d.one(w.NOUNS)}.",
     lambda d: f"Every {d.one(w.NOUNS)} is {d.one(w.ADJECTIVES)}, and so is the {d.plain()}.",
-    lambda d: f"{d.one(('Then', 'Later', 'Soon', 'After that', 'In the end'))} the {d.one(w.NOUNS)} {d.one(w.VERBS)} "
-    f"{d.int(2, 99)} {d.one(w.NOUNS)}s.",
+    lambda d: (
+        f"{d.one(('Then', 'Later', 'Soon', 'After that', 'In the end'))} the {d.one(w.NOUNS)} {d.one(w.VERBS)} "
+        f"{d.int(2, 99)} {d.one(w.NOUNS)}s."
+    ),
     lambda d: f"{d.one(w.NAMES)} and {d.one(w.NAMES)} {d.one(w.VERBS)} the {d.plain()} near the {d.one(w.NOUNS)}.",
-    lambda d: f"A {d.one(w.NOUNS)} {d.one(w.VERBS)} {d.one(w.ADVERBS)} while the {d.one(w.NOUNS)} was {d.one(w.ADJECTIVES)}.",
+    lambda d: (
+        f"A {d.one(w.NOUNS)} {d.one(w.VERBS)} {d.one(w.ADVERBS)} while the {d.one(w.NOUNS)} was {d.one(w.ADJECTIVES)}."
+    ),
     lambda d: f"Nobody {d.one(w.VERBS)} the {d.strange()} {d.one(w.NOUNS)} of {d.one(w.NAMES)}.",
     lambda d: f"It is said that {d.plain()} and {d.plain()} {d.one(w.ADVERBS)} go together.",
     lambda d: d.phrase(4, 10).capitalize() + ".",

@@ -125,7 +125,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tokens", type=int, default=16_384, help="tokens a step on each GPU")
     parser.add_argument("--lengths", default="1024,4096,8192", help="row lengths, multiples of 128")
-    parser.add_argument("--workers", type=int, default=max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("WORLD_SIZE", 1)) - 2))
+    parser.add_argument(
+        "--workers", type=int, default=max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("WORLD_SIZE", 1)) - 2)
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=0.003, help="Adam's")
     parser.add_argument("--matrix-rate", type=float, default=0.02, help="Muon's")

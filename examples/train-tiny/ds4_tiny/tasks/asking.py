@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a template is one line, however long)
 """Many ways to ask for the same thing: openers, politeness, and requests built from a verb or a noun.
 
 A request is written once, with a mark: `!read {0}` is something to do, `?the weather in {0}` something to know,

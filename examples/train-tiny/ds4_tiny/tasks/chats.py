@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a template is one line, however long)
 """Small talk, questions about the model and its package, what it cannot know, and short stories.
 
 Every answer follows from its question, so that the same words always get the same answer.

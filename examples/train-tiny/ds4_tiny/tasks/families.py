@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a template is one line, however long)
 """Tools as people declare them: names, parameters, ways to ask for them, what comes back and what is said then.
 
 `{0}`, `{1}`, ... stand for the values of the parameters, in order. Requests carry the marks of `asking`.
@@ -227,5 +228,5 @@ FAMILIES: tuple[Family, ...] = (
     Family("retrieve|retriever|search_docs|knowledge_base|find_documents|get_context", "Search the documents.|Retrieves passages.|", (text("query|question|q|text", _query),), "What do the documents say about {0}?|!search the documents for {0}|!find the passage about {0}|!look up {0} in our documents|What do we know about {0}?|!search our notes for {0}", _found("{r}", _content, "The documents say: {r}")),
 )  # fmt: skip
 
-NATIONS = "Chinese Japanese German French Korean Italian Spanish Greek Russian Arabic Brazilian Indian Turkish Polish Swedish".split()
-TRADES = "technology food trading software steel car music toy travel insurance".split()
+NATIONS = ["Chinese", "Japanese", "German", "French", "Korean", "Italian", "Spanish", "Greek", "Russian", "Arabic", "Brazilian", "Indian", "Turkish", "Polish", "Swedish"]
+TRADES = ["technology", "food", "trading", "software", "steel", "car", "music", "toy", "travel", "insurance"]

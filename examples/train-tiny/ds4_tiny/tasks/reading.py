@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a template is one line, however long)
 """Facts in a text and their questions: short contexts, JSON, and documents of up to thousands of tokens.
 
 Three kinds of question keep three parts of the network busy: single facts far back need the indexer; what a text is

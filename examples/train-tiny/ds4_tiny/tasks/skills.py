@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a template is one line, however long)
 """Small skills: sums, words letter by letter, lists, capitals and opposites, saying things again."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a template is one line, however long)
 """Conversations with tools: realistic families and tools of random name and shape; one call, several, none, chains,
 errors, answers from results, and structured answers given as calls.
 """
@@ -8,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ds4_backend.chat.declare import canonical_tool
+from ds4_backend.types import Tool
 from ds4_tiny import words as w
 from ds4_tiny.chat import Call, Talk, Turn, dumps, result, says, user
 from ds4_tiny.draw import Draw, held_out
@@ -67,6 +70,16 @@ def declare(d: Draw, name: str, about: str, required: dict[str, dict[str, Any]],
     if d.chance(0.1):
         parts["additionalProperties"] = False
     return {"name": name, "description": about, "parameters": parts}
+
+
+AS_WRITTEN = 0.85
+"""Share of tools in the one form that the engine gives every declaration."""
+
+
+def written(tool: dict[str, Any]) -> dict[str, Any]:
+    """A declaration as the engine prints it."""
+    made = canonical_tool(Tool(tool["name"], tool["description"], tool["parameters"]))
+    return {"name": made.name, "description": made.description, "parameters": dict(made.parameters)}
 
 
 def _schema(kind: str, choices: tuple[str, ...] | list[str]) -> dict[str, Any]:
@@ -269,6 +282,19 @@ def joke_json(d: Draw) -> tuple[str, str, str]:
     return ask_, f"A joke about {thing} as JSON.", dumps({first: setup, second: end})
 
 
+def by_format(d: Draw) -> Talk:
+    """An answer whose form the prompt lays down: by a schema, or as any JSON object."""
+    kind = d.rng.random()
+    if kind < 0.55:
+        return reading.json_schema(d)
+    if kind < 0.8:
+        kit = joke_record(d) if d.chance(0.45) else record(d)
+        use = kit.use(d)
+        return Talk((user(ask(d, use.request.replace(" Use the tool.", ""))), says(dumps(use.arguments), "I answer in JSON.")), schema=kit.tool["parameters"])
+    question, thought, answer = d.one((reading.json_keys, reading.json_keys, joke_json))(d)
+    return Talk((user(question), says(answer, thought)), json_mode=True)
+
+
 # Conversations
 
 MODES = {"single": 11, "parallel": 4.5, "none": 4, "error": 1.3, "chain": 1.6, "record": 1.6, "history": 1}
@@ -286,7 +312,7 @@ def tools(d: Draw, mode: str | None = None, count: int | None = None) -> Talk:
         if d.chance(0.08):
             question, thought, answer = chats.small_talk(d)
             turns += [user(question), says(answer, f"No tool is needed. {thought}")]
-    declared = [kit.tool for kit in chosen]
+    declared = [written(kit.tool) if d.chance(AS_WRITTEN) else kit.tool for kit in chosen]
     d.rng.shuffle(declared)
     return Talk(tuple(turns), tuple(declared))
 
