@@ -41,7 +41,8 @@ class LocalEngine(Engine):
     `name` is what the caller calls the model. `context` limits prompt plus answer, in tokens; None is what the file
     allows. `kept` sequences stay in memory for requests that go on from them, and `disk` keeps state beyond that. At
     most `active` answers are made at once, and `waiting` more may queue. All work is done on `worker`, the one that
-    loaded the model. `on_close` runs once, when the engine is closed.
+    loaded the model. `on_close` runs once, when the engine is closed; a model that the engine owns is then released,
+    too, once nothing runs.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class LocalEngine(Engine):
         active: int = ACTIVE,
         waiting: int = WAITING,
         room: Room | None = None,
+        owns_model: bool = False,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.model, self.tokenizer, self._dialect = model, tokenizer, dialect
@@ -73,6 +75,7 @@ class LocalEngine(Engine):
             model, self._worker, name, active=active, waiting=waiting, on_idle=self._sweep
         )
         self._closed = self._released = False
+        self._owns_model = owns_model
 
     def chat(self, request: Request) -> Events:
         """See `Engine.chat`. Raises ContextOverflow, or DoesNotFit, with the numbers, where the request does not fit;
@@ -151,6 +154,8 @@ class LocalEngine(Engine):
             self._shelf.kept.clear()
             if self._shelf.disk:
                 self._shelf.disk.close()
+            if self._owns_model:
+                self.model.release()
 
     def _run(self, generation: Generation, request: Request) -> Events:
         ticket = self._submitted(generation, request)

@@ -156,6 +156,7 @@ def _load(name: str, path: Path, settings: Settings, progress: Progress, make_ro
         disk=disk,
         worker=worker,
         room=Room(model.geometry, path.stem),
+        owns_model=True,
         on_close=lambda: _forget(path),
     )
 
