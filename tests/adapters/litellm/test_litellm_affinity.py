@@ -84,7 +84,7 @@ def test_a_router_of_the_sdk_takes_it_as_a_callback(litellm: ModuleType, monkeyp
             await router.acompletion("both", opening("go"))
 
     def engine(name: str) -> Any:
-        return scripted(f"router-{name}", *([End("stop")] * 10))
+        return scripted(f"router-{name}", *([[End("stop")]] * 10))
 
     monkeypatch.setattr(litellm, "callbacks", [affinity])
     with engine("a") as a, engine("b") as b:
