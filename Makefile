@@ -42,7 +42,7 @@ help:
 
 # Its own llm folder and cache, and no other plugin: nothing outside the tree is written, the user's llm stays as it is.
 demo: .venv/.demo
-	@LLM_USER_PATH="$(CURDIR)/.venv/llm" LLM_LOAD_PLUGINS=ds4-backend DS4_BACKEND_CACHE_DIR="$(CURDIR)/.venv/cache" \
+	@LLM_USER_PATH="$(CURDIR)/.venv/llm" LLM_LOAD_PLUGINS=ds4-backend DS4_BACKEND_CACHE_DIR="$(CURDIR)/.venv/cache" DS4_BACKEND_STATE_DIR="$(CURDIR)/.venv/state" \
 		.venv/bin/llm -m ds4-tiny -o temperature 0 -- "$$DS4_PROMPT"
 
 test: test-fast test-slow
