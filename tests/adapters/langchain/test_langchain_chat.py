@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from itertools import repeat
@@ -462,3 +464,12 @@ def test_calls_that_differ_are_told_apart_by_langchains_cache() -> None:
     assert key(tiny(effort="max")) != key(tiny())
     assert key(ChatDS4()) != key(tiny())
     assert "secret" not in key(tiny(api_key="secret"))
+
+
+def test_making_a_model_loads_no_engine_and_no_other_host() -> None:
+    code = "import sys\nfrom langchain_ds4 import ChatDS4\nChatDS4(model='ds4-tiny')\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert {"langchain_core", "langchain_ds4"} <= loaded
+    assert not loaded & {"mlx", "tokenizers", "gguf", "deepseek_recipe", "llguidance", "safetensors", "huggingface_hub"}
+    assert not loaded & {"llm", "litellm", "langchain", "langgraph", "starlette", "uvicorn"}
