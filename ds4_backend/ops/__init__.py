@@ -6,6 +6,8 @@ safety net on any MLX device.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ds4_backend.errors import SettingsError
 from ds4_backend.gguf.geometry import Geometry
 from ds4_backend.ops.base import Ops
@@ -35,3 +37,16 @@ def make_ops(name: str, geometry: Geometry, *, cache_simulation: bool) -> Ops:
 
         return CudaOps(geometry, cache_simulation=cache_simulation)
     raise SettingsError(f"no ops are called {name!r}; there are {', '.join(NAMES)}")
+
+
+def self_tests(name: str) -> Iterator[tuple[str, float, bool]]:
+    """Each kernel of these ops against the numpy op on this machine: (body, relative error, whether it is right).
+
+    The mlx and the numpy ops have no kernels of their own: nothing comes.
+    """
+    if name in ("metal", "cuda"):
+        from ds4_backend.ops.kernels.kernel import MlxLauncher
+        from ds4_backend.ops.kernels.selftest import run
+
+        for outcome in run(MlxLauncher(name)):
+            yield outcome.body, outcome.error, outcome.ok

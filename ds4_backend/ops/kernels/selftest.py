@@ -1,0 +1,227 @@
+"""Each kernel against the numpy op, on small random inputs: for `doctor`, on the machine at hand. It knows no files.
+
+A test runs the same calls of the ops contract on both. Tests are grouped by the family of kernels that stock MLX
+operations can replace (`KernelOps.without`); for `attention` that means the mlx ops altogether.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from ds4_backend.gguf.encode import quantize
+from ds4_backend.gguf.formats import FORMATS
+from ds4_backend.gguf.geometry import CSA, HCA, SLIDING
+from ds4_backend.gguf.reader import Tensor
+from ds4_backend.gguf.shapes import TINY
+from ds4_backend.ops.base import Batch, Compressor, Experts, Head, Ops, Router, Span
+from ds4_backend.ops.kernels import kernel
+from ds4_backend.ops.kernels.handles import Columns
+from ds4_backend.ops.kernels.kernel import Launcher
+from ds4_backend.ops.kernels.ops import KernelOps
+from ds4_backend.ops.numpy import NumpyOps
+
+FAMILIES = ("products", "hyper", "experts", "attention")
+TOLERANCE = 5e-3
+"""Relative error allowed: inputs and rows are float16 in places, 5e-4 a rounding."""
+G = replace(
+    TINY,
+    block_count=3,
+    attention_compress_ratios=(SLIDING, CSA, HCA),
+    swiglu_clamp_exp=TINY.swiglu_clamp_exp[:3],
+    vocab_size=64,
+    expert_count=4,
+    expert_used_count=2,
+    attention_indexer_top_k=8,
+)
+FEW, MANY = 3, 40
+"""Tokens: by the decode kernels, and by prefill's."""
+
+Float = NDArray[np.float32]
+Calls = Callable[["Side"], list[Float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One test: the body's name, its family, the relative error, and what was raised, if anything was."""
+
+    body: str
+    family: str
+    error: float
+    trouble: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.trouble and self.error <= TOLERANCE
+
+
+class Side:
+    """One implementation, with random weights drawn by name: both sides draw the same."""
+
+    def __init__(self, ops: Ops) -> None:
+        self.ops, self.state = ops, ops.new_state()
+        self.state.reserve(4, 1)
+        self.step: Any = None
+
+    def begin(self, start: int, count: int) -> None:
+        ids = np.arange(start, start + count, dtype=np.int32) % G.vocab_size
+        self.step = self.ops.begin(Batch(ids, (Span(0, (2, 1, 3, 0), start, count),)), self.state)
+
+    def array(self, name: str, *shape: int) -> Any:
+        """Activations."""
+        values = normal(name, *shape)
+        return values if isinstance(self.ops, NumpyOps) else mx.array(values)
+
+    def matrix(self, name: str, format: str, *shape: int) -> Any:
+        return self.ops.matrix(stored(name, format, *shape))
+
+    def vector(self, name: str, *shape: int) -> Any:
+        return self.ops.vector(stored(name, "F32", *shape))
+
+    def host(self, *arrays: Any) -> list[Float]:
+        """Results on the host; columns of a stack alone."""
+        plain = [a.array[:, a.at : a.at + a.width] if isinstance(a, Columns) else a for a in arrays]
+        return [np.asarray(a, np.float32) if isinstance(a, np.ndarray) else self.ops.to_host(a) for a in plain]
+
+
+def normal(name: str, *shape: int) -> Float:
+    """Random values that depend on the name alone."""
+    seed = [ord(c) for c in name]
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def stored(name: str, format: str, *shape: int) -> Tensor:
+    """A random tensor of order 1 / sqrt(in) in a format; vectors near 1."""
+    values = normal(name, *shape) * shape[-1] ** -0.5 if len(shape) > 1 else 1 + 0.2 * normal(name, *shape)
+    return Tensor(name, shape, FORMATS[format], quantize(values, format))
+
+
+# What is called -----------------------------------------------------------------------------------------------------
+
+
+def _project(format: str, tokens: int) -> Calls:
+    def calls(side: Side) -> list[Float]:
+        side.begin(0, tokens)
+        stack = side.ops.stack([stored(n, format, rows, G.embedding_length) for n, rows in (("a", 21), ("b", 7))])
+        return side.host(*side.ops.project(side.array("x", tokens, G.embedding_length), stack))
+
+    return calls
+
+
+def _hyper(side: Side) -> list[Float]:
+    n, d = G.hyper_connection_count, G.embedding_length
+    side.begin(0, FEW)
+    streams = side.ops.embed(side.matrix("table", "F16", G.vocab_size, d), side.step)
+    fn, mixes = stored("fn", "F16", n * (n + 2), n * d), n * (n + 2)
+    hc = side.ops.hyper_connection(fn, stored("s", "F32", 3), stored("base", "F32", mixes))
+    x, mix = side.ops.hc_pre(streams, hc, side.vector("norm", d))
+    streams = side.ops.hc_post(streams, side.array("y", FEW, d), mix)
+    second, _ = side.ops.hc_pre(streams, hc, side.vector("norm", d))
+    return side.host(x, second)
+
+
+def _head(side: Side) -> list[Float]:
+    n, d = G.hyper_connection_count, G.embedding_length
+    side.begin(0, FEW)
+    head = Head(
+        side.matrix("fn", "F16", n, n * d), side.vector("base", n), side.vector("scale", 1), side.vector("norm", d),
+        side.matrix("output", "Q8_0", G.vocab_size, d),
+    )  # fmt: skip
+    return side.host(side.ops.head(side.array("streams", FEW, n, d), np.array([0, 2], np.int32), head))
+
+
+def _experts(gate: str, down: str, tokens: int) -> Calls:
+    def calls(side: Side) -> list[Float]:
+        d, f, count = G.embedding_length, G.expert_feed_forward_length, G.expert_count
+        side.begin(0, tokens)
+        experts = Experts(
+            layer=0,
+            gate=side.matrix("g", gate, count, f, d),
+            up=side.matrix("u", gate, count, f, d),
+            down=side.matrix("d", down, count, d, f),
+            shared_gate=side.matrix("sg", "Q8_0", f, d),
+            shared_up=side.matrix("su", "Q8_0", f, d),
+            shared_down=side.matrix("sd", "Q8_0", d, f),
+            clamp=10.0,
+        )
+        router = Router(side.matrix("r", "F16", count, d), side.vector("bias", count), None)
+        x = side.array("x", tokens, d)
+        return side.host(side.ops.experts(x, *side.ops.route(x, router, side.step), experts))
+
+    return calls
+
+
+def _attention(ratio: int) -> Calls:
+    """A prompt, then two single tokens: rows are appended, chosen, attended over."""
+
+    def calls(side: Side) -> list[Float]:
+        out = []
+        for start, count in ((0, 126), (126, 2), (128, 1)):
+            side.begin(start, count)
+            out.append(_attend(side, ratio, f"{start}"))
+        return out
+
+    return calls
+
+
+def _attend(side: Side, ratio: int, name: str) -> Float:
+    ops, layer, d, w = (
+        side.ops,
+        (SLIDING, CSA, HCA).index(ratio),
+        G.attention_key_length,
+        G.attention_indexer_key_length,
+    )
+    low, heads, index = G.attention_q_lora_rank, G.attention_head_count, G.attention_indexer_head_count
+    widths = {SLIDING: [], CSA: [2 * d, 2 * d, 2 * w, 2 * w, index], HCA: [d, d]}[ratio]
+    tensors = [stored(f"in{i}", "F16", n, G.embedding_length) for i, n in enumerate([low, d, *widths])]
+    x = side.array(f"x{name}", len(side.step.ids), G.embedding_length)
+    first, kv, *lanes = ops.project(x, ops.stack(tensors))
+    normed, q = ops.queries(first, side.vector("qn", low), side.matrix("qb", "F16", heads * d, low), ratio, side.step)
+    rows = ops.window_rows(kv, side.vector("kvn", d), ratio, side.step)
+    selection = None
+    kinds = {SLIDING: [], CSA: [("csa", 2 * d), ("indexer", 2 * w)], HCA: [("hca", d)]}[ratio]
+    for i, (kind, width) in enumerate(kinds):
+        norm = side.vector(f"{kind}n", width // (2 if ratio == CSA else 1))
+        compressor = Compressor(side.vector(f"{kind}a", ratio, width), norm)
+        ops.compress(lanes[2 * i], lanes[2 * i + 1], compressor, ratio, 0, kind, side.step)
+    if ratio == CSA:
+        selection = ops.select(normed, side.matrix("iqb", "F16", index * w, low), lanes[-1], 0, side.step)
+    return side.host(ops.attend(q, rows, side.vector("sinks", heads), layer, 0, selection, side.step))[0]
+
+
+def tests() -> Iterator[tuple[str, str, Calls]]:
+    """(body, family, its calls)."""
+    for format in kernel.FORMATS:
+        if format != "IQ2_XXS":  # as experts below; it is slow to encode
+            yield f"project {format}", "products", _project(format, FEW)
+    yield "decode", "products", _project("Q8_0", MANY)
+    yield "hyper", "hyper", _hyper
+    yield "head", "hyper", _head
+    for gate, down in (("IQ2_XXS", "Q2_K"), ("Q4_K", "Q4_K"), ("MXFP4", "MXFP4")):
+        yield f"experts {gate}", "experts", _experts(gate, down, FEW)
+        yield f"tiles {gate}", "experts", _experts(gate, down, MANY)
+    for name, ratio in (("window", SLIDING), ("csa", CSA), ("hca", HCA)):
+        yield f"attention {name}", "attention", _attention(ratio)
+
+
+def run(launcher: Launcher, names: tuple[str, ...] = ()) -> Iterator[Outcome]:
+    """Every test, or those of these bodies."""
+    for body, family, calls in tests():
+        if not names or body in names:
+            yield _outcome(body, family, calls, launcher)
+
+
+def _outcome(body: str, family: str, calls: Calls, launcher: Launcher) -> Outcome:
+    wanted = calls(Side(NumpyOps(G, cache_simulation=False)))
+    try:
+        found = calls(Side(KernelOps(G, launcher, cache_simulation=False)))
+    except (RuntimeError, ValueError) as error:  # a text that does not compile, a size that a device refuses
+        return Outcome(body, family, float("inf"), f"{type(error).__name__}: {error}"[:500])
+    errors = [np.linalg.norm(f - w) / np.linalg.norm(w) for f, w in zip(found, wanted, strict=True)]
+    worst = max(float("inf") if np.isnan(e) else float(e) for e in errors)
+    return Outcome(body, family, worst)
