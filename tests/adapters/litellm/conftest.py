@@ -56,7 +56,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         left["users"] -= 1
         state.write_text(json.dumps(left))
         if not left["users"]:
-            os.kill(left["pid"], signal.SIGTERM)
+            os.kill(left["pid"], signal.SIGKILL)  # asked to end, it would wait for answers that never do
             state.unlink()
 
 

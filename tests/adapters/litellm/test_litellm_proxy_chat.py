@@ -6,9 +6,10 @@ import json
 import time
 from typing import Any
 
-import openai
 import pytest
+from lazily import Lazily
 
+openai = Lazily("openai")
 pytestmark = pytest.mark.slow  # the proxy takes half a minute to start
 
 WEATHER = {

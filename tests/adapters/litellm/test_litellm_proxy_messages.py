@@ -6,9 +6,10 @@ import json
 import time
 from typing import Any
 
-import anthropic
 import pytest
+from lazily import Lazily
 
+anthropic = Lazily("anthropic")
 pytestmark = pytest.mark.slow  # the proxy takes half a minute to start
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import anthropic
-import openai
 import pytest
+from lazily import Lazily
 
+anthropic = Lazily("anthropic")
+openai = Lazily("openai")
 pytestmark = pytest.mark.slow  # the proxy takes half a minute to start
 
 QUESTION = [{"role": "user", "content": "What is 3 times 12?"}]
