@@ -19,13 +19,13 @@ def quick(run, tmp_path):
 
 def test_the_csv_begins_with_the_columns_of_ds4_bench(quick, tmp_path):
     out, drawn = tmp_path / "speed.csv", tmp_path / "speed.svg"
-    result = quick("--first-token", "0", "--contexts", "1280", "--csv", out, "--svg", drawn)
+    result = quick("--first-token", "0", "--contexts", "640", "--csv", out, "--svg", drawn)
     assert result.exit_code == 0, result.output
     rows = list(csv.DictReader(out.open()))
     assert list(rows[0])[:6] == [
         "ctx_tokens", "prefill_tokens", "prefill_tps", "gen_tokens", "gen_tps", "kvcache_bytes",
     ]  # fmt: skip
-    assert [row["ctx_tokens"] for row in rows] == ["200", "300", "1281"]
+    assert [row["ctx_tokens"] for row in rows] == ["200", "300", "641"]
     assert [row["prefill_tokens"] for row in rows] == ["200", "100", "0"]
     assert all(float(row["gen_tps"]) > 0 and int(row["kvcache_bytes"]) > 0 for row in rows)
     assert len(ElementTree.parse(drawn).getroot()) > 2

@@ -12,11 +12,12 @@ from ds4_backend.measure.health import Check
 
 @pytest.fixture
 def quick(monkeypatch):
-    """No networks are compared; what `good` says is the outcome."""
+    """No networks are run; what `good` says is the outcome."""
 
     def outcome(good):
         check = Check("mlx ops", good, "compared", "" if good else "set `ops` to numpy")
         monkeypatch.setattr(health, "arithmetic", lambda *given: check)
+        monkeypatch.setattr(health, "unloading", lambda *given: Check("unloading", True, "came back"))
 
     return outcome
 

@@ -24,7 +24,7 @@ def vectors(tmp_path_factory):
     from ds4_backend.cli import main
 
     out = tmp_path_factory.mktemp("vectors") / "tiny.json"
-    result = CliRunner().invoke(main, ["verify", "ds4-tiny", "--make-vectors", str(out), "--tokens", "3"])
+    result = CliRunner().invoke(main, ["verify", "ds4-tiny", "--make-vectors", str(out), "--tokens", "2"])
     assert result.exit_code == 0, result.output
     return out
 
@@ -107,6 +107,7 @@ def test_files_that_are_no_vectors_are_refused(run, tmp_path):
     assert result.exit_code == 1 and "no .json file of the form" in result.output
 
 
+@pytest.mark.slow
 def test_perplexity_is_that_of_the_logits_whatever_the_chunks(run, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("What is 12 plus 30? It is 42. " * 3)
@@ -122,6 +123,7 @@ def test_perplexity_is_that_of_the_logits_whatever_the_chunks(run, tmp_path):
     assert "is empty" in run("debug", "ppl", "ds4-tiny", text).output
 
 
+@pytest.mark.slow
 def test_log_probabilities_are_shown_and_make_a_vector(run, tmp_path):
     messages = tmp_path / "hello.json"
     messages.write_text(json.dumps([{"role": "user", "content": "What is 3 plus 4?"}]))

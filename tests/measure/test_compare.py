@@ -41,6 +41,7 @@ def test_the_mlx_ops_agree_with_numpy_in_every_kind_of_layer_and_block(case):
     assert all(result.ok for result in module.compare(case, "mlx"))
 
 
+@pytest.mark.slow
 def test_real_choices_agree_in_all_but_single_tokens():
     for result in compare(Case("csa", "mxfp4", False, forced=False), "mlx"):
         assert result.ok and result.middle > 0.9999, result
