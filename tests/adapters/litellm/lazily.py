@@ -7,10 +7,12 @@ from typing import Any
 
 
 class Lazily:
-    """Stands for the module `name`."""
+    """Stands for the module `name`, and has its classes only: pytest asks whatever it collects for other names."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
+        if not attribute[0].isupper():
+            raise AttributeError(attribute)
         return getattr(import_module(self._name), attribute)
