@@ -7,7 +7,7 @@ import mlx.core as mx
 from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
 from ds4_backend.ops.kernels import bodies
 from ds4_backend.ops.kernels.handles import Layer, Step
-from ds4_backend.ops.kernels.products import Products
+from ds4_backend.ops.kernels.products import Launch, Products
 from ds4_backend.ops.kernels.projections import Job, blocks_of, token_slots
 
 LANES = {SLIDING: (), CSA: ("csa", "indexer"), HCA: ("hca",)}
@@ -19,6 +19,7 @@ class Attention:
     def __init__(self, g: Geometry, products: Products, simulated: bool) -> None:
         self.g, self.products, self.simulated = g, products, simulated
         self.launcher = products.launcher
+        self._launches: dict[tuple[int, int], Launch] = {}
 
     def heads(self, step: Step, sinks: mx.array, layer: int, ordinal: int) -> mx.array:
         """Heads [T, H, d] of a layer, rotated back; the state holds the step's rows afterwards."""
@@ -47,24 +48,33 @@ class Attention:
         g, ratio, tokens = self.g, self.g.ratio(layer), step.tokens
         assert work.kv is not None and work.kv_norm is not None
         fused = self.products.fused(step)
-        slots = token_slots(tokens) if fused else 1
-        jobs = self._query_jobs(work) if fused else ()
         closing = step.plan.closing.get(ratio, 0)
         blocks = 2 * tokens + (2 if ratio == CSA else 1) * closing
-        kernel = bodies.append(g, ratio, self.simulated, self._columns(work), work.low.array.shape[1], jobs, slots)
+        launch = self._append_launch(work, layer, token_slots(tokens) if fused else 0)
         inputs = [step.array, work.low.array, work.kv_norm, step.state.window[layer], step.state.after[layer]]
-        inputs += self._lanes(step, work, ratio, ordinal)
+        inputs += self._lanes(step, work, ratio, ordinal) + launch.weights
         outputs = [((tokens, g.attention_key_length), "float16"), ((max(blocks, 8),), "int32")]
         if not fused:
-            rows, done = self.launcher.run(kernel, inputs, outputs, (blocks, 1, 1))
+            rows, done = self.launcher.run(launch.kernel, inputs, outputs, (blocks, 1, 1))
             return *self._wide_queries(step, work), rows, done
-        used = jobs if step.plan.selecting else jobs[:1]  # the index queries come last: leave their threadgroups out
-        matrices = work.query_matrices()
-        inputs += [work.low_norm, *(m.raw for m in matrices), *self.products.table(*matrices)]
-        width = sum(job.rows for job in jobs)
-        outputs.append(((tokens, width), "float32"))
-        rows, done, out = self.launcher.run(kernel, inputs, outputs, (blocks + blocks_of(used, slots), 1, 1))
+        # the index queries come last: leave their threadgroups out where nothing is to be chosen
+        blocks += launch.groups[1 if step.plan.selecting else 0]
+        outputs.append(((tokens, sum(m.rows for m in work.query_matrices())), "float32"))
+        rows, done, out = self.launcher.run(launch.kernel, inputs, outputs, (blocks, 1, 1))
         return out, out, rows, done
+
+    def _append_launch(self, work: Layer, layer: int, slots: int) -> Launch:
+        """What every append of a layer needs; its `groups` are threadgroups of the queries, without and with index
+        queries. `slots` 0 is prefill, which appends only."""
+        launch = self._launches.get((layer, slots))
+        if launch is None:
+            jobs, matrices = (self._query_jobs(work), work.query_matrices()) if slots else ((), [])
+            columns, stride = self._columns(work), work.low.array.shape[1]
+            kernel = bodies.append(self.g, self.g.ratio(layer), self.simulated, columns, stride, jobs, slots or 1)
+            weights = [work.low_norm, *(m.raw for m in matrices), *self.products.table(*matrices)] if slots else []
+            groups = (blocks_of(jobs[:1], slots or 1), blocks_of(jobs, slots or 1), 0)
+            launch = self._launches[layer, slots] = Launch(kernel, groups, weights, matrices)
+        return launch
 
     def _query_jobs(self, work: Layer) -> tuple[Job, ...]:
         jobs, stride, at = [], work.low.array.shape[1], 0

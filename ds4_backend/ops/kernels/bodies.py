@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Concatenate, ParamSpec
 
 from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
 from ds4_backend.ops.kernels.kernel import Kernel
@@ -16,7 +18,21 @@ LATE = 8
 """Tokens that a span may append before anybody reads: rings are longer by as many."""
 CSA_RING, HCA_RING = 8 + LATE, 128 + LATE
 
-geometry_cache = lru_cache(maxsize=None)
+P = ParamSpec("P")
+
+
+def geometry_cache(make: Callable[Concatenate[Geometry, P], Kernel]) -> Callable[Concatenate[Geometry, P], Kernel]:
+    """Keeps kernels by the geometry's identity: hashing its fifty fields at every launch would cost more than one."""
+    kept: dict[tuple[Any, ...], tuple[Geometry, Kernel]] = {}
+
+    def cached(g: Geometry, *args: P.args, **kwargs: P.kwargs) -> Kernel:
+        key = (id(g), *args)
+        found = kept.get(key)
+        if found is None:
+            found = kept[key] = (g, make(g, *args, **kwargs))
+        return found[1]
+
+    return cached
 
 
 def ring_size(g: Geometry) -> int:

@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 
 from ds4_backend.ops.base import Compressor
+from ds4_backend.ops.kernels.projections import Job
 from ds4_backend.ops.kernels.state import KernelState
 from ds4_backend.ops.kernels.steps import Plan
 from ds4_backend.ops.mlx.linear import Blocks
@@ -21,6 +22,11 @@ class Stack:
     matrices: tuple[Blocks, ...]
     columns: tuple[int, ...]
     stride: int
+
+    def jobs(self) -> tuple[Job, ...]:
+        """One job a matrix."""
+        pairs = zip(self.matrices, self.columns, strict=True)
+        return tuple(Job(m.format_name, m.rows, m.columns, at) for m, at in pairs)
 
 
 class Columns(NamedTuple):

@@ -64,13 +64,15 @@ class Mixture:
 
     def _logits_and_shared(self, x: mx.array, router: Router, e: Experts, step: Step, stride: int) -> mx.array:
         """Router logits [T, E], then the shared expert's swiglu [T, F], side by side."""
-        gate: Blocks = router.gate
-        jobs = (
-            Job(gate.format_name, gate.rows, gate.columns, 0),
-            Job(e.shared_gate.format_name, e.shared_gate.rows, e.shared_gate.columns, self.shared_at, paired=True,
-                clamp=float(e.clamp)),
-        )  # fmt: skip
-        return self.products.jobs(x, jobs, [gate, e.shared_gate, e.shared_up], step, stride)
+        gate, shared = router.gate, e.shared_gate
+
+        def jobs() -> tuple[Job, ...]:
+            return (
+                Job(gate.format_name, gate.rows, gate.columns, 0),
+                Job(shared.format_name, shared.rows, shared.columns, self.shared_at, paired=True, clamp=float(e.clamp)),
+            )
+
+        return self.products.jobs(x, [gate, shared, e.shared_up], step, stride, jobs)
 
     # Prefill
 

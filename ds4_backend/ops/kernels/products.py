@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 
 from ds4_backend.ops.kernels import bodies
 from ds4_backend.ops.kernels.handles import Columns, Stack, Step
-from ds4_backend.ops.kernels.kernel import Launcher
+from ds4_backend.ops.kernels.kernel import Kernel, Launcher
 from ds4_backend.ops.kernels.projections import (
     GRID,
     MOST_TOKENS,
@@ -23,11 +25,22 @@ from ds4_backend.ops.kernels.projections import (
 from ds4_backend.ops.mlx.linear import Blocks, multiply
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Launch:
+    """What a launch of the same matrices needs every time; `owner` keeps them, and so their identity, alive."""
+
+    kernel: Kernel
+    groups: tuple[int, int, int]
+    weights: list[mx.array]
+    owner: Any
+
+
 class Products:
     """Products by one launcher; with `plain` by stock MLX operations, where kernels failed their self-test."""
 
     def __init__(self, launcher: Launcher, *, plain: bool = False) -> None:
         self.launcher, self.plain = launcher, plain
+        self._launches: dict[tuple[int, int], Launch] = {}
 
     @cached_property
     def grid(self) -> mx.array:
@@ -46,21 +59,28 @@ class Products:
         """The grid, where one of the matrices needs it: a kernel's last input."""
         return [self.grid] if any(m.format_name == GRID for m in matrices) else []
 
-    def jobs(self, x: mx.array, jobs: tuple[Job, ...], matrices: list[Blocks], step: Step, stride: int) -> mx.array:
-        """At most 8 rows x through several matrices in one launch: [T, stride] float32."""
-        slots = token_slots(step.tokens)
-        kernel = project(jobs, slots, stride)
-        inputs = [step.array, x, *(m.raw for m in matrices), *self.table(*matrices)]
-        (out,) = self.launcher.run(kernel, inputs, [((step.tokens, stride), "float32")], (blocks_of(jobs, slots), 1, 1))
+    def jobs(
+        self, x: mx.array, matrices: Sequence[Blocks], step: Step, stride: int, make: Callable[[], tuple[Job, ...]]
+    ) -> mx.array:
+        """At most 8 rows x through several matrices in one launch: [T, stride] float32.
+
+        `make` gives their jobs, once for these matrices: what a launch needs is kept by their identity.
+        """
+        key = (id(matrices[0]), token_slots(step.tokens))
+        launch = self._launches.get(key)
+        if launch is None:
+            jobs = make()
+            kernel, blocks = project(jobs, key[1], stride), blocks_of(jobs, key[1])
+            weights = [*(m.raw for m in matrices), *self.table(*matrices)]
+            launch = self._launches[key] = Launch(kernel, (blocks, 1, 1), weights, matrices)
+        inputs = [step.array, x, *launch.weights]
+        (out,) = self.launcher.run(launch.kernel, inputs, [((step.tokens, stride), "float32")], launch.groups)
         return out
 
     def stack(self, x: mx.array, stack: Stack, step: Step) -> tuple[Columns, ...]:
         """x [T, D] through each matrix."""
         if self.fused(step):
-            jobs = tuple(
-                Job(m.format_name, m.rows, m.columns, at) for m, at in zip(stack.matrices, stack.columns, strict=True)
-            )
-            out = self.jobs(x, jobs, list(stack.matrices), step, stack.stride)
+            out = self.jobs(x, stack.matrices, step, stack.stride, stack.jobs)
         else:
             out = self.wide(x, *stack.matrices)
         return tuple(Columns(out, at, m.rows) for m, at in zip(stack.matrices, stack.columns, strict=True))
@@ -69,8 +89,12 @@ class Products:
         """x [T, groups * in] through a matrix, or through a group of its rows each: [T, rows]."""
         if not self.fused(step):
             return self.wide(x, matrix)[:, : matrix.rows] if groups == 1 else self._wide_groups(x, matrix, groups)
-        job = Job(matrix.format_name, matrix.rows, matrix.columns, 0, stride=x.shape[1], groups=groups)
-        return self.jobs(x, (job,), [matrix], step, matrix.rows)
+        stride = x.shape[1]
+
+        def jobs() -> tuple[Job, ...]:
+            return (Job(matrix.format_name, matrix.rows, matrix.columns, 0, stride=stride, groups=groups),)
+
+        return self.jobs(x, [matrix], step, matrix.rows, jobs)
 
     def wide(self, x: mx.array, *matrices: Blocks) -> mx.array:
         """Many rows: float16 inputs, float32 result [T, rows of all], rounded up to whole fours of columns."""

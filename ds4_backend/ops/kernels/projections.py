@@ -45,9 +45,12 @@ class Job:
         return 2 if self.paired else 1
 
 
+_SLOTS = (1, 1, 2, 4, 4, 8, 8, 8, 8)
+
+
 def token_slots(tokens: int) -> int:
     """The number of rows that a kernel is compiled for: few variants, each compiled once."""
-    return next(n for n in (1, 2, 4, MOST_TOKENS) if tokens <= n)
+    return _SLOTS[tokens]
 
 
 def rows_each(slots: int) -> int:
