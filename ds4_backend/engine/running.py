@@ -181,10 +181,16 @@ def _disk(settings: Settings, file: GGUF, profile: Profile, model: Model, tokeni
 
 
 def ops_for(settings: Settings, file: GGUF) -> str:
-    """What computes. The numpy ops suit a model that fits a processor's caches; MLX reads the blocks of a large one."""
+    """What computes. The numpy ops suit a model that fits a processor's caches; a large one runs by the kernels of the
+    GPU that is there, or by plain MLX operations."""
     if settings.ops != "auto":
         return settings.ops
-    return "mlx" if file.nbytes >= LARGE_FILE else "numpy"
+    if file.nbytes < LARGE_FILE:
+        return "numpy"
+    from ds4_backend.ops.device import mlx_device
+
+    kind = mlx_device().kind
+    return kind if kind in ("metal", "cuda") else "mlx"
 
 
 def _expert_formats(file: GGUF) -> set[str]:

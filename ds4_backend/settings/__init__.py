@@ -100,7 +100,7 @@ KEYS = (
     ),
     Key(
         "ops",
-        choice("auto", "numpy", "mlx"),
+        choice("auto", "numpy", "mlx", "metal", "cuda"),
         "What computes. `auto` leaves the choice to the engine.",
         lambda: "auto",
         "`auto`",
