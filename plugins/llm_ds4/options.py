@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import llm
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from ds4_backend.engine.ranges import EFFORTS, RANGES, words
 
@@ -21,6 +21,8 @@ def _field(help: str, **limits: Any) -> Any:
 
 class Options(llm.Model.Options):
     """What a user may set; whatever is left out is the model's own default."""
+
+    model_config = ConfigDict(defer_build=True)  # every llm command imports this, few need it
 
     temperature: float | None = _ranged("temperature", "How freely the next token is drawn")
     top_p: float | None = _ranged("top_p", "Draw from the likeliest tokens that together have this probability")
