@@ -37,7 +37,7 @@ class Chunks(click.ParamType):
 @click.option("--out", required=True, type=PATH, help="The .npy file to write: float32 logits [N, vocabulary].")
 @click.option("--chunks", type=Chunks(), help="Sizes of the spans to feed; the last repeats, as in 1,7,64.")
 @click.option("--cache-simulation/--no-cache-simulation", default=None, help="Overrules what the file says.")
-@click.option("--ops", type=click.Choice(["numpy", "mlx", "metal", "cuda"]), help="What computes; the setting `ops` otherwise.")
+@click.option("--ops", type=click.Choice(["numpy", "mlx", "metal", "cuda"]), help="What computes; else the setting.")
 def logits(
     model: str, tokens: Path, out: Path, chunks: tuple[int, ...] | None, cache_simulation: bool | None, ops: str | None
 ) -> None:
