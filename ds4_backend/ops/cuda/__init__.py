@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from platformdirs import user_cache_path
+
 from ds4_backend.gguf.geometry import Geometry
 
 
@@ -12,6 +14,8 @@ def set_environment() -> None:
     # MLX ends a graph of launches when their inputs add up to this: weights would end one at every launch
     os.environ.setdefault("MLX_MAX_MB_PER_BUFFER", "1000000")
     os.environ.setdefault("MLX_ENABLE_TF32", "0")
+    # a kernel takes about two seconds to compile: keep what was compiled
+    os.environ.setdefault("MLX_PTX_CACHE_DIR", str(user_cache_path("ds4-backend") / "ptx"))
 
 
 set_environment()

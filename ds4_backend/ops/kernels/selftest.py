@@ -37,7 +37,6 @@ G = replace(
     vocab_size=64,
     expert_count=4,
     expert_used_count=2,
-    attention_indexer_top_k=8,
 )
 FEW, MANY = 3, 40
 """Tokens: by the decode kernels, and by prefill's."""
@@ -53,11 +52,8 @@ class Outcome:
     body: str
     family: str
     error: float
+    ok: bool
     trouble: str = ""
-
-    @property
-    def ok(self) -> bool:
-        return not self.trouble and self.error <= TOLERANCE
 
 
 class Side:
@@ -70,7 +66,7 @@ class Side:
 
     def begin(self, start: int, count: int) -> None:
         ids = np.arange(start, start + count, dtype=np.int32) % G.vocab_size
-        self.step = self.ops.begin(Batch(ids, (Span(0, (2, 1, 3, 0), start, count),)), self.state)
+        self.step = self.ops.begin(Batch(ids, (Span(0, (2, 1), start, count),)), self.state)
 
     def array(self, name: str, *shape: int) -> Any:
         """Activations."""
@@ -194,34 +190,48 @@ def _attend(side: Side, ratio: int, name: str) -> Float:
     return side.host(ops.attend(q, rows, side.vector("sinks", heads), layer, 0, selection, side.step))[0]
 
 
-def tests() -> Iterator[tuple[str, str, Calls]]:
-    """(body, family, its calls)."""
+@dataclass(frozen=True, slots=True)
+class Test:
+    """One test. `chosen` is how many CSA rows a token attends to; a near tie may choose otherwise on another device, so
+    where there are more rows than that the error may be as large as `tolerance`."""
+
+    body: str
+    family: str
+    calls: Calls
+    chosen: int = 64
+    tolerance: float = TOLERANCE
+
+
+def tests() -> Iterator[Test]:
+    """All of them."""
     for format in kernel.FORMATS:
         if format != "IQ2_XXS":  # as experts below; it is slow to encode
-            yield f"project {format}", "products", _project(format, FEW)
-    yield "decode", "products", _project("Q8_0", MANY)
-    yield "hyper", "hyper", _hyper
-    yield "head", "hyper", _head
+            yield Test(f"project {format}", "products", _project(format, FEW))
+    yield Test("decode", "products", _project("Q8_0", MANY))
+    yield Test("hyper", "hyper", _hyper)
+    yield Test("head", "hyper", _head)
     for gate, down in (("IQ2_XXS", "Q2_K"), ("Q4_K", "Q4_K"), ("MXFP4", "MXFP4")):
-        yield f"experts {gate}", "experts", _experts(gate, down, FEW)
-        yield f"tiles {gate}", "experts", _experts(gate, down, MANY)
+        yield Test(f"experts {gate}", "experts", _experts(gate, down, FEW))
+        yield Test(f"tiles {gate}", "experts", _experts(gate, down, MANY))
     for name, ratio in (("window", SLIDING), ("csa", CSA), ("hca", HCA)):
-        yield f"attention {name}", "attention", _attention(ratio)
+        yield Test(f"attention {name}", "attention", _attention(ratio))
+    yield Test("score and top_k", "attention", _attention(CSA), chosen=8, tolerance=0.1)
 
 
 def run(launcher: Launcher, names: tuple[str, ...] = ()) -> Iterator[Outcome]:
     """Every test, or those of these bodies."""
-    for body, family, calls in tests():
-        if not names or body in names:
-            yield _outcome(body, family, calls, launcher)
+    for test in tests():
+        if not names or test.body in names:
+            yield _outcome(test, launcher)
 
 
-def _outcome(body: str, family: str, calls: Calls, launcher: Launcher) -> Outcome:
-    wanted = calls(Side(NumpyOps(G, cache_simulation=False)))
+def _outcome(test: Test, launcher: Launcher) -> Outcome:
+    g = replace(G, attention_indexer_top_k=test.chosen)
+    wanted = test.calls(Side(NumpyOps(g, cache_simulation=False)))
     try:
-        found = calls(Side(KernelOps(G, launcher, cache_simulation=False)))
+        found = test.calls(Side(KernelOps(g, launcher, cache_simulation=False)))
     except (RuntimeError, ValueError) as error:  # a text that does not compile, a size that a device refuses
-        return Outcome(body, family, float("inf"), f"{type(error).__name__}: {error}"[:500])
+        return Outcome(test.body, test.family, float("inf"), False, f"{type(error).__name__}: {error}"[:500])
     errors = [np.linalg.norm(f - w) / np.linalg.norm(w) for f, w in zip(found, wanted, strict=True)]
     worst = max(float("inf") if np.isnan(e) else float(e) for e in errors)
-    return Outcome(body, family, worst)
+    return Outcome(test.body, test.family, worst, worst <= test.tolerance)
