@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (tables and prompt text)
 """Conversations as prompts, byte for byte what ds4_backend renders (dialect 0731); a test compares them.
 
 Written out here because a training machine may lack the encoder's package, and because each stretch of text must say
@@ -20,12 +21,12 @@ EFFORTS = {
 You MUST be very thorough in your thinking and comprehensively decompose the problem to resolve the root cause, rigorously stress-testing your logic against all potential paths, edge cases, and adversarial scenarios.
 Explicitly write out your entire deliberation process, documenting every intermediate step, considered alternative, and rejected hypothesis to ensure absolutely no assumption is left unchecked.
 
-""",  # noqa: E501
+""",
     "max": """Reasoning Effort: Beyond maximum — exhaustive, relentless, and uncompromising.
 You MUST reason with the utmost depth and rigor, leaving absolutely nothing to chance: exhaustively decompose the problem into its most fundamental components, trace every causal chain to its root, and resolve the underlying cause rather than any surface symptom.
 Do not stop reasoning until you have independently verified the solution from multiple angles and are certain that no assumption remains unchecked and no error remains undiscovered.
 
-""",  # noqa: E501
+""",
 }
 TOOL_BLOCK = """## Tools
 
@@ -52,7 +53,7 @@ Otherwise, output directly after </think> with tool calls or final response.
 %s
 
 You MUST strictly follow the above defined tool name and parameter schemas to invoke tool calls.
-"""  # noqa: E501
+"""
 JSON_BLOCK = "\n\nYou are a helpful assistant designed to output JSON.\n## Response Format:\n\nReply with JSON object ONLY."
 FORMAT_BLOCK = "\n\n## Response Format:\n\nYou MUST strictly adhere to the following schema to reply:\n"
 

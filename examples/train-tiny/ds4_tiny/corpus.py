@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (tables and prompt text)
 """The mixture: which conversations, how often, how long. It knows no tokens but roughly."""
 
 from __future__ import annotations

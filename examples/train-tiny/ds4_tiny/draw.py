@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (tables and prompt text)
 """Random values for every slot of the templates: words known and unknown, names, paths, numbers, Unicode.
 
 Half of all words are ones that no list holds: letters at random, syllables, pieces of the vocabulary joined, foreign

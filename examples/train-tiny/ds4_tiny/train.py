@@ -25,8 +25,8 @@ from ds4_tiny.shape import TINY, Shape
 from ds4_tiny.step import Trainer
 from ds4_tiny.weights import new_weights
 
-SMALL = replace(TINY, hidden=64, ratios=(0, 4, 128), heads=4, head=96, query_rank=32, groups=2, group_rank=16, index_heads=4,
-                index_width=32, experts=4, expert_width=64, hashed=1)  # fmt: skip
+SMALL = replace(TINY, hidden=64, ratios=(0, 4, 128), heads=4, head=96, query_rank=32, groups=2, group_rank=16,
+                index_heads=4, index_width=32, experts=4, expert_width=64, hashed=1)  # fmt: skip
 """A toy for the CPU: every kind of layer, a hundredth of the work."""
 WARM_STEPS, WARM_PART, FLAT_UNTIL, FLOOR = 100, 0.08, 0.45, 0.02
 DENSE_UNTIL = 0.12
@@ -72,7 +72,8 @@ def run(options: argparse.Namespace, crew: Crew, feed: Feed, lengths: list[int],
         if time.time() - said > LOG_SECONDS or steps <= 3:
             said = time.time()
             speed = tokens / (time.time() - begun)
-            log(f"step {steps} part {part:.3f} length {length} {trainer.report()} rate {rate:.3f} tokens {tokens / 1e6:.1f}M "
+            log(f"step {steps} part {part:.3f} length {length} {trainer.report()} rate {rate:.3f} "
+                f"tokens {tokens / 1e6:.1f}M "
                 f"mean {speed / 1e3:.0f}k/s ready {list(feed.waiting().values())}")  # fmt: skip
         if crew.rank == 0 and time.time() - saved > SAVE_SECONDS:
             saved = time.time()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ds4_backend.chat.declare import canonical_tool
@@ -424,7 +425,7 @@ def _arithmetic_chain(d: Draw, chosen: list[Kit]) -> list[Turn]:
         return _single(d, chosen)
     for name, about in ((adder, "Add two numbers."), (multiplier, "Multiply two numbers.")):
         tool = declare(d, name, about, {p: {"type": "integer"}, q: {"type": "integer"}}, {})
-        chosen.append(Kit(tool, lambda d, verb=about.split()[0].lower(): _two(d, verb, p, q)))
+        chosen.append(Kit(tool, partial(_two, verb=about.split()[0].lower(), p=p, q=q)))
     first, second = (adder, {p: a, q: b}), (multiplier, {p: a + b, q: c})
     question = either(d, f"!add {a} and {b}, then multiply the result by {c}|?({a} + {b}) * {c}|?{a} plus {b}, times {c}|!multiply the sum of {a} and {b} by {c}|Take {a}, add {b}, and multiply by {c}.")
     return [user(question), says("", thought_of([first]), first), result(str(a + b)), says("", thought_of([second]), second), result(str((a + b) * c)), says(f"The result is {(a + b) * c}.", "I have the result.")]
