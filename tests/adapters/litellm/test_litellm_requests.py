@@ -63,7 +63,7 @@ def test_every_response_format(to: To) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     assert to(response_format={"type": "text"}).response_format is None
     assert to(response_format={"type": "json_object"}).response_format == JsonObject()
-    named = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
+    named = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     assert to(response_format=named).response_format == JsonSchema(schema)
     assert to(response_format={"type": "regex", "pattern": "a+"}).response_format == Regex("a+")
 
