@@ -29,6 +29,8 @@ from ds4_backend.ops.numpy import NumpyOps
 KINDS = {"window": SLIDING, "csa": CSA, "hca": HCA}
 PROMPT, DECODED, CROWD, CROWD_STEPS = 300, 8, 3, 4
 """Tokens of the prompt (over two pages), single steps after it, and conversations that decode side by side."""
+CHUNK = 173
+"""Tokens of the prompt read at once: windows of all kinds stay open between two chunks."""
 LEAST_COSINE = 0.9995
 ROUNDING = 2e-5
 """Relative error below which nothing is asked: sums in another order."""
@@ -139,9 +141,8 @@ def _run(model: Model, seed: int) -> dict[str, Float]:
 
 
 def _read(model: Model, sequence: Sequence, ids: list[int]) -> Float:
-    """Logits after each token, read in the model's own chunks."""
-    chunk = model.prefill_tokens
-    parts = [model.forward([(sequence, ids[at : at + chunk])], every=True) for at in range(0, len(ids), chunk)]
+    """Logits after each token."""
+    parts = [model.forward([(sequence, ids[at : at + CHUNK])], every=True) for at in range(0, len(ids), CHUNK)]
     return np.concatenate(parts)
 
 

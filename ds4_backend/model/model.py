@@ -27,12 +27,13 @@ class Model:
         self.geometry, self.ops, self.weights = geometry, ops, weights
         self.state = ops.new_state()
         self.arena = Arena(self.state)
+        self._prefill_tokens = ops.prefill_tokens
         self._released = False
 
     @property
     def prefill_tokens(self) -> int:
         """The best chunk for a long prompt; chunks should end at its multiples."""
-        return self.ops.prefill_tokens
+        return self._prefill_tokens
 
     def new_sequence(self) -> Sequence:
         """An empty conversation; release it when done."""
