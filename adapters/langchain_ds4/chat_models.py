@@ -30,7 +30,7 @@ from ds4_backend.connect import connect
 from ds4_backend.engine.bridge import in_thread
 from ds4_backend.engine.engine import Engine
 from ds4_backend.errors import Busy, RequestError
-from ds4_backend.types import Event, Failed, JsonSchema, Message, Request, ResponseFormat
+from ds4_backend.types import Event, Failed, Message, Request
 from langchain_ds4.answers import Answer
 from langchain_ds4.errors import TookTooLong, told_to_langchain
 from langchain_ds4.messages import to_messages
@@ -43,7 +43,6 @@ CONTEXT = 1 << 20
 """Tokens; what the architecture allows. The engine knows what the file and this machine allow."""
 
 NOT_OPTIONS = ("tools", "tool_choice", "response_format", "strict", "stream")
-OPEN = {"allOf", "anyOf", "oneOf", "$ref", "patternProperties", "unevaluatedProperties"}
 METHODS = ("json_schema", "function_calling", "json_mode")
 
 
@@ -97,7 +96,7 @@ class ChatDS4(Connection, Options, BaseChatModel):
             messages=to_messages(messages),
             tools=openai.tools_from_openai(given.get("tools") or ()),
             tool_choice=openai.tool_choice_from_openai(given.get("tool_choice")),
-            response_format=_closed(openai.response_format_from_openai(given.get("response_format"))),
+            response_format=openai.response_format_from_openai(given.get("response_format")),
             **request_fields(self._options(options | ({"stop": stop} if stop else {}))),
         )
 
@@ -263,14 +262,6 @@ def _json_schema(schema: Any) -> dict[str, Any]:
         return schema.model_json_schema()
     is_tool = isinstance(schema, dict) and ("function" in schema or "name" in schema)
     return schema if isinstance(schema, dict) and not is_tool else convert_to_json_schema(schema)
-
-
-def _closed(wanted: ResponseFormat | None) -> ResponseFormat | None:
-    """No keys but those named, where the schema leaves that open; left open, a model may add keys without end."""
-    schema = wanted.schema if isinstance(wanted, JsonSchema) else None
-    if isinstance(schema, Mapping) and "properties" in schema and not OPEN & schema.keys():
-        return JsonSchema({"additionalProperties": False, **schema})
-    return wanted
 
 
 def _countable(messages: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -21,6 +21,10 @@ ROLES: Mapping[str, Role] = {
     "tool": "tool",
     "function": "tool",
 }
+OPEN = {
+    "additionalProperties", "patternProperties", "unevaluatedProperties", "$ref", "allOf", "anyOf", "oneOf", "if",
+}  # fmt: skip
+"""Where one of these is there too, the schema says itself which other keys there may be."""
 TEXT_PARTS = ("text", "input_text", "output_text")
 TOOL_CHOICES = {"auto": "auto", "none": "none", "required": "required", "any": "required"}
 RESPONSE_FORMATS = ("text", "json_object", "json_schema", "regex")
@@ -85,7 +89,7 @@ def response_format_from_openai(value: Any) -> ResponseFormat | None:
     if value is None:
         return None
     if isinstance(value, type) and hasattr(value, "model_json_schema"):
-        return JsonSchema(value.model_json_schema())
+        return closed(JsonSchema(value.model_json_schema()))
     kind = value.get("type") if isinstance(value, Mapping) else None
     if kind not in RESPONSE_FORMATS:
         raise RequestError(f"response_format is {value!r}; use an object whose type is {', '.join(RESPONSE_FORMATS)}")
@@ -93,8 +97,17 @@ def response_format_from_openai(value: Any) -> ResponseFormat | None:
         _expect(isinstance(value.get("pattern"), str), "response_format of type regex has no pattern")
         return Regex(value["pattern"])
     if kind == "json_schema":
-        return JsonSchema(_schema(value.get("json_schema", value)))
+        return closed(JsonSchema(_schema(value.get("json_schema", value))))
     return JsonObject() if kind == "json_object" else None
+
+
+def closed(wanted: JsonSchema) -> JsonSchema:
+    """No keys but those named, where the schema leaves that open; left open, a model may add keys without end. Whoever
+    wants more keys says `additionalProperties`."""
+    schema = wanted.schema
+    if isinstance(schema, Mapping) and "properties" in schema and not OPEN & schema.keys():
+        return JsonSchema({**schema, "additionalProperties": False})
+    return wanted
 
 
 def parallel_tool_calls_from_openai(value: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import llm
 from llm.parts import AttachmentPart, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 
+from ds4_backend.chat.openai import closed
 from ds4_backend.engine.ranges import RANGES
 from ds4_backend.errors import RequestError, UnsupportedContent
 from ds4_backend.types import (
@@ -59,7 +60,7 @@ def _response_format(prompt: llm.Prompt) -> ResponseFormat | None:
     schema: Any = prompt.schema
     wished: dict[str, ResponseFormat] = {}
     if schema:
-        wished["a schema"] = JsonSchema(schema)
+        wished["a schema"] = closed(JsonSchema(schema))
     if options.json_object:
         wished["json_object"] = JsonObject()
     if options.regex is not None:

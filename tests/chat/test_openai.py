@@ -138,7 +138,7 @@ def test_another_tool_choice_is_refused(value: Any) -> None:
         tool_choice_from_openai(value)
 
 
-SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": False}
 
 
 class LikePydantic:
@@ -185,3 +185,17 @@ def test_stop_is_a_string_or_a_list_of_them() -> None:
     for value in ("", 3, ["a", ""], [1], {"a": 1}):
         with pytest.raises(RequestError, match="stop is"):
             stop_from_openai(value)
+
+
+@pytest.mark.parametrize(
+    ("said", "held"),
+    [
+        ({"properties": {"a": {}}}, {"properties": {"a": {}}, "additionalProperties": False}),
+        ({"properties": {}, "additionalProperties": True}, {"properties": {}, "additionalProperties": True}),
+        ({"type": "object"}, {"type": "object"}),
+        ({"properties": {"a": {}}, "allOf": [{}]}, {"properties": {"a": {}}, "allOf": [{}]}),
+    ],
+)
+def test_an_answer_has_no_keys_but_those_named_unless_the_schema_says_so(said: object, held: object) -> None:
+    wanted = response_format_from_openai({"type": "json_schema", "json_schema": {"name": "x", "schema": said}})
+    assert wanted == JsonSchema(held)  # type: ignore[arg-type]
