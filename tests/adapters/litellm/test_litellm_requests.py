@@ -60,7 +60,7 @@ def test_tools_and_every_tool_choice(to: To) -> None:
 
 
 def test_every_response_format(to: To) -> None:
-    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": False}
     assert to(response_format={"type": "text"}).response_format is None
     assert to(response_format={"type": "json_object"}).response_format == JsonObject()
     named = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
