@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -12,14 +13,25 @@ from ds4_backend.types import Message, Request, Sampling
 CANARY = "The canary of room nineteen sings. "
 
 
-@pytest.fixture
-def filled(tmp_path, run):
-    """The cache folder of `run`, with one conversation of ds4-tiny, asked twice; and the prompt's ids."""
+@pytest.fixture(scope="module")
+def conversation(tmp_path_factory):
+    """A cache folder with one conversation of ds4-tiny, asked twice; and the prompt's ids."""
+    folder = tmp_path_factory.mktemp("conversation")
     request = Request((Message("system", CANARY * 60), Message("user", "Hello!")), sampling=Sampling(temperature=0))
-    for _ in range(2):
-        with connect("ds4-tiny") as engine:
-            list(engine.chat(request))
-            ids = engine._job(request).prompt.ids
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DS4_BACKEND_CACHE_DIR", str(folder))
+        for _ in range(2):
+            with connect("ds4-tiny") as engine:
+                list(engine.chat(request))
+                ids = engine._job(request).prompt.ids
+    return folder, ids
+
+
+@pytest.fixture
+def filled(conversation, tmp_path, run):
+    """A copy of it as the cache folder of `run`, and the ids."""
+    folder, ids = conversation
+    shutil.copytree(folder, tmp_path / "cache")
     return tmp_path / "cache" / "prompts", ids
 
 

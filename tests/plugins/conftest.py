@@ -4,12 +4,19 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import llm.plugins
 import llm_ds4
 import pytest
 import sqlite_utils
 from click.testing import CliRunner, Result
 from llm.migrations import migrate
 from llm.plugins import pm
+
+# The models of OpenAI that come with llm: it makes all of them anew for each command, in half a second, and importing
+# their client takes a second more. The tests that start a process of their own have them.
+OPENAI = "llm.default_plugins.openai_models"
+llm.plugins.DEFAULT_PLUGINS = tuple(name for name in llm.plugins.DEFAULT_PLUGINS if name != OPENAI)
+pm.set_blocked(OPENAI)
 
 # Under the name of its entry point, so that an installed copy is not loaded beside it; and before llm.cli is imported,
 # which asks for commands at once.
