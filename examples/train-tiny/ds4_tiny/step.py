@@ -22,6 +22,8 @@ from ds4_tiny.weights import Weights
 
 BALANCE_RATE = 0.002
 """How far a router's bias moves in a step."""
+AHEAD = 3
+"""Steps that may wait for the GPU."""
 WARM_UPS = 3
 """Runs before a graph is recorded, which compile and allocate."""
 
@@ -51,6 +53,7 @@ class Trainer:
         self._update: Callable[[], None] | None = None
         self._pool = None
         self._turn = 0
+        self._ends: list[torch.cuda.Event] = []
 
     def train(
         self, ids: NDArray[np.uint16], kinds: NDArray[np.uint8], *, dense: bool, rate: float, matrix_rate: float,
@@ -70,7 +73,7 @@ class Trainer:
             self._recorded[key] = (self._record(lambda: self._differentiate(*held, dense)), *held)
         run, *held = self._recorded[key]
         for place, value in zip(held, inputs, strict=True):
-            place.copy_(value)
+            place.copy_(value.pin_memory() if self.crew.device.type == "cuda" else value, non_blocking=True)
         run()
         self.crew.average(self.flat)
         if self._update is None:  # recording runs it a few times: at rate 0 that moves no weight
@@ -79,6 +82,16 @@ class Trainer:
             self._update = self._record(self._apply)
             return
         self._update()
+        self._keep_pace()
+
+    def _keep_pace(self) -> None:
+        """Let the CPU be a few steps ahead of the GPU, no more: the clock that it reads decides the rates."""
+        if self.crew.device.type != "cuda":
+            return
+        self._ends.append(torch.cuda.Event())
+        self._ends[-1].record()
+        if len(self._ends) > AHEAD:
+            self._ends.pop(0).synchronize()
 
     def report(self) -> str:
         """The last step's figures; waits for the GPU."""
