@@ -6,11 +6,18 @@ safety net on any MLX device.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from ds4_backend.errors import SettingsError
 from ds4_backend.gguf.geometry import Geometry
 from ds4_backend.ops.base import Ops
+
+# MLX reads these when it first touches the device. It ends a batch of launches when their inputs add up to the first:
+# weights alone would end one at every launch (measured in docs/decisions.md). With the second, float32 products keep
+# all their bits.
+os.environ.setdefault("MLX_MAX_MB_PER_BUFFER", "1000000")
+os.environ.setdefault("MLX_ENABLE_TF32", "0")
 
 NAMES = ("numpy", "mlx", "metal", "cuda")
 
@@ -44,6 +51,10 @@ def self_tests(name: str) -> Iterator[tuple[str, float, bool]]:
 
     The mlx and the numpy ops have no kernels of their own: nothing comes.
     """
+    if name == "cuda":
+        from ds4_backend.ops.cuda import keep_compiled
+
+        keep_compiled()
     if name in ("metal", "cuda"):
         from ds4_backend.ops.kernels.kernel import MlxLauncher
         from ds4_backend.ops.kernels.selftest import run

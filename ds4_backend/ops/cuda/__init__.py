@@ -8,14 +8,8 @@ from importlib.metadata import version
 from platformdirs import user_cache_path
 
 from ds4_backend.gguf.geometry import Geometry
-
-# MLX reads this when it first touches the device: it ends a graph of launches when their inputs add up to that much,
-# and weights would end one at every launch (see docs/decisions.md)
-os.environ.setdefault("MLX_MAX_MB_PER_BUFFER", "1000000")
-os.environ.setdefault("MLX_ENABLE_TF32", "0")
-
-from ds4_backend.ops.kernels.kernel import MlxLauncher  # noqa: E402
-from ds4_backend.ops.kernels.ops import KernelOps  # noqa: E402
+from ds4_backend.ops.kernels.kernel import MlxLauncher
+from ds4_backend.ops.kernels.ops import KernelOps
 
 
 class CudaOps(KernelOps):
