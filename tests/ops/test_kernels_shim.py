@@ -27,7 +27,7 @@ WRONG = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("name", ["divergent", *(pytest.param(n, marks=pytest.mark.slow) for n in [*WRONG][1:])])
 def test_what_would_hang_a_gpu_is_an_error(name):
     body, words = WRONG[name]
     with pytest.raises(ShimError, match=words):
@@ -42,12 +42,13 @@ def test_a_missing_barrier_shows_because_lanes_run_in_random_order():
     assert np.isnan(run(body.replace("BARRIER", ""), "metal")).any()
 
 
+@pytest.mark.slow
 def test_what_nobody_writes_is_nan():
     got = run("if (thread_index_in_threadgroup < 60) y[thread_index_in_threadgroup] = 1.0f;", "cuda")
     assert (got[:60] == 1).all() and np.isnan(got[60:]).all()
 
 
-@pytest.mark.parametrize("language", ["metal", "cuda"])
+@pytest.mark.parametrize("language", ["metal", pytest.param("cuda", marks=pytest.mark.slow)])
 def test_float16_is_rounded_once_to_nearest_even(language):
     """Ties, subnormals, the largest number and what lies beyond it."""
     values = [1 + 2.0**-11, 1 + 3 * 2.0**-11, 2.0**-24, 2.0**-25, 3 * 2.0**-25, 65504, 65519, 65520, 1e9, -0.1, 6.1e-5]
