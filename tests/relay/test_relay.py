@@ -25,8 +25,9 @@ from carry import Messages, from_llm, to_anthropic
 
 pytestmark = pytest.mark.slow
 
-LINES = 780
-"""Of the system text: some 22,000 tokens, as one percent of it must be more than a page of 128 and an answer."""
+LINES = 1000
+"""Of the system text: some 26,000 tokens. The disk's state of a conversation ends up to 255 tokens before the
+conversation does, and that has to be less than one percent."""
 TOOLS: dict[str, Callable[..., Any]] = {"get_weather": relay_tools.get_weather, "add": relay_tools.add}
 
 
@@ -80,7 +81,7 @@ def test_a_conversation_goes_on_in_any_host(
         between()
         talk.hop(hop(), tier)
     roles = [message["role"] for message in talk.messages]
-    assert roles == ["system", *["user", "assistant", "tool", "assistant"] * 5]
+    assert roles.count("user") == 5 and roles.count("tool") >= 5 and roles[-1] == "assistant"
     assert not any("reason" in key or "think" in key for message in talk.messages for key in message)
 
 
