@@ -21,6 +21,8 @@ from ds4_backend.ops.kernels.kernel import Launcher
 from ds4_backend.ops.numpy.state import lane_length, open_rows
 
 Places = list[tuple[int, int]]
+GROWTH = 8
+"""A pool grows by at least an eighth: what is reserved too much stays small, and growth (a copy) rare."""
 
 
 class KernelState(State):
@@ -53,12 +55,12 @@ class KernelState(State):
             return
         self.settle()
         if pages > self.pages:
-            self.pages = max(pages, 2 * self.pages, 8)
+            self.pages = max(pages, self.pages + self.pages // GROWTH, 16)
             for kind, pools in self.pools.items():
                 shape = (self.pages * self.page_rows[kind], self.widths[kind])
                 _grow_all(pools, shape)
         if slots > self.slots:
-            self.slots = max(slots, 2 * self.slots)
+            self.slots = max(slots, self.slots + 2)
             _grow_all(self.window, (self.slots * self.ring, self.widths["csa"]))
             for kind, lanes in self.lanes.items():
                 columns = self.widths[kind] * (1 if kind == "hca" else 2)

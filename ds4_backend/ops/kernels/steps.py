@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
-from ds4_backend.ops.base import Batch
+from ds4_backend.ops.base import Batch, Span
 from ds4_backend.ops.kernels.bodies import LATE
 from ds4_backend.ops.rope import angles, frequencies
 
@@ -53,6 +53,7 @@ class Planner:
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
+        self._page_tables: dict[int, tuple[tuple[int, ...], Ints]] = {}
         self.tables = {ratio: frequencies(geometry, ratio) for ratio in KINDS}
 
     def plan(self, batch: Batch) -> Plan:
@@ -71,7 +72,7 @@ class Planner:
         parts.add(3, np.array(rows))
         parts.add(4, self._turns(positions, SLIDING))
         parts.add(5, self._turns(positions, CSA))
-        parts.add(6, np.concatenate([np.asarray(s.pages, np.int32) for s in spans]))
+        parts.add(6, np.concatenate([self._table(s) for s in spans]))
         closing = {ratio: self._closing(parts, batch, ratio, at) for ratio, at in ((CSA, 7), (HCA, 10))}
         parts.add(13, batch.ids)
         splits = self._splits(visible, selecting, tokens)
@@ -82,6 +83,13 @@ class Planner:
         for number, ratio in enumerate(KINDS):
             parts.header[16 + number], parts.header[20 + number] = splits[ratio].count, splits[ratio].rows
         return Plan(tokens, late, selecting, stride, blocks, closing, splits, parts.array())
+
+    def _table(self, span: Span) -> Ints:
+        """A page table as an array, made anew only when it changed: at a million tokens it has 8192 entries."""
+        kept = self._page_tables.get(span.slot)
+        if kept is None or kept[0] != span.pages:
+            kept = self._page_tables[span.slot] = (span.pages, np.asarray(span.pages, np.int32))
+        return kept[1]
 
     def _turns(self, positions: Ints, ratio: int) -> Ints:
         """cos and sin of every pair, [n, R/2, 2] as the bits of float32."""
