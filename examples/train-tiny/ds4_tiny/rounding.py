@@ -28,7 +28,8 @@ def round_rows(rows: Tensor, rotary: int) -> Tensor:
 
 def round_index(rows: Tensor, mixer: Tensor) -> Tensor:
     """Indexer queries or rows [..., w], mixed by `hadamard(w)` and rounded. Mixing leaves dot products alone."""
-    mixed = rows.float() @ mixer
+    with torch.autocast(rows.device.type, enabled=False):  # its product would come out in bfloat16
+        mixed = rows.float() @ mixer
     with torch.no_grad():
         blocks = mixed.unflatten(-1, (-1, INDEX_BLOCK))
         scale = power_of_two(blocks.abs().amax(-1, keepdim=True).clamp_min(SMALLEST_INDEX) / E2M1_MAX)
