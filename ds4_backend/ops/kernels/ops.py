@@ -136,7 +136,7 @@ class KernelOps(Ops):
 
     def experts(self, x: mx.array, chosen: Routing, weights: None, experts: Experts) -> mx.array:
         y = self.mixture.run(x, chosen.router, experts, chosen.step)
-        self._hand_over(y, PACE_FEW if chosen.step.tokens <= MOST_TOKENS else PACE_MANY)
+        self._hand_over(y, chosen.step)
         return y
 
     def head(self, streams: mx.array | Spread, wanted: NDArray[np.int32], head: Head) -> mx.array:
@@ -164,12 +164,14 @@ class KernelOps(Ops):
         kernel = bodies.hyper(g, hc.fn_type, post, head)
         return self.launcher.run(kernel, [x, y, mixed, hc.fn, hc.scales, hc.base, norm], outputs, (tokens, 1, 1))
 
-    def _hand_over(self, array: mx.array, pace: int) -> None:
+    def _hand_over(self, array: mx.array, step: Step) -> None:
         """Let the device begin while Python builds the next layers."""
         self._since += 1
-        if self._since >= pace:
+        if self._since >= (PACE_FEW if step.tokens <= MOST_TOKENS else PACE_MANY):
             self._since = 0
-            mx.async_eval(array)
+            # writes that nothing of this step reads: left alone they would hold their inputs until the next step
+            late = [] if step.plan.late else step.state.after
+            mx.async_eval(array, *late)
 
 
 def plain_hyper(

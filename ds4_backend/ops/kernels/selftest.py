@@ -191,7 +191,7 @@ def _attend(side: Side, ratio: int, name: str) -> Float:
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class Trial:
     """One test. `chosen` is how many CSA rows a token attends to; a near tie may choose otherwise on another device, so
     where there are more rows than that the error may be as large as `tolerance`."""
 
@@ -202,30 +202,30 @@ class Test:
     tolerance: float = TOLERANCE
 
 
-def tests() -> Iterator[Test]:
+def all_tests() -> Iterator[Trial]:
     """All of them."""
     for format in kernel.FORMATS:
         if format != "IQ2_XXS":  # as experts below; it is slow to encode
-            yield Test(f"project {format}", "products", _project(format, FEW))
-    yield Test("decode", "products", _project("Q8_0", MANY))
-    yield Test("hyper", "hyper", _hyper)
-    yield Test("head", "hyper", _head)
+            yield Trial(f"project {format}", "products", _project(format, FEW))
+    yield Trial("decode", "products", _project("Q8_0", MANY))
+    yield Trial("hyper", "hyper", _hyper)
+    yield Trial("head", "hyper", _head)
     for gate, down in (("IQ2_XXS", "Q2_K"), ("Q4_K", "Q4_K"), ("MXFP4", "MXFP4")):
-        yield Test(f"experts {gate}", "experts", _experts(gate, down, FEW))
-        yield Test(f"tiles {gate}", "experts", _experts(gate, down, MANY))
+        yield Trial(f"experts {gate}", "experts", _experts(gate, down, FEW))
+        yield Trial(f"tiles {gate}", "experts", _experts(gate, down, MANY))
     for name, ratio in (("window", SLIDING), ("csa", CSA), ("hca", HCA)):
-        yield Test(f"attention {name}", "attention", _attention(ratio))
-    yield Test("score and top_k", "attention", _attention(CSA), chosen=8, tolerance=0.1)
+        yield Trial(f"attention {name}", "attention", _attention(ratio))
+    yield Trial("score and top_k", "attention", _attention(CSA), chosen=8, tolerance=0.1)
 
 
 def run(launcher: Launcher, names: tuple[str, ...] = ()) -> Iterator[Outcome]:
     """Every test, or those of these bodies."""
-    for test in tests():
+    for test in all_tests():
         if not names or test.body in names:
             yield _outcome(test, launcher)
 
 
-def _outcome(test: Test, launcher: Launcher) -> Outcome:
+def _outcome(test: Trial, launcher: Launcher) -> Outcome:
     g = replace(G, attention_indexer_top_k=test.chosen)
     wanted = test.calls(Side(NumpyOps(g, cache_simulation=False)))
     try:
