@@ -104,6 +104,7 @@ def test_log_softmax_survives_large_logits():
     assert found[0, :2] == pytest.approx(np.log([0.5, 0.5]), rel=1e-5) and np.isfinite(found).all()
 
 
+@pytest.mark.slow
 def test_answers_made_side_by_side_are_those_of_the_engine(examinee):
     families = ("sums, thinking", "JSON, named keys", "two parallel calls")
     asked = [case for family in families for case in DRAWN[family][:2]]

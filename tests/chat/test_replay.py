@@ -540,7 +540,7 @@ def test_a_record_is_looked_up_under_the_ids_before_its_opener(tokenizer: Tokeni
 ROLES = st.sampled_from(["system", "user", "assistant", "tool", "calls"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(ROLES, max_size=7), st.sampled_from(["user", "tool", "system", "prefix"]), st.booleans(), st.booleans())
 def test_each_assistant_message_has_its_span_and_its_rule(
     tokenizer: Tokenizer, roles: list[str], last: str, thinking: bool, tools: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import gguf
 import numpy as np
@@ -30,6 +31,21 @@ def values_of(tensor):
     if tensor.tensor_type.name == "I32":
         return tensor.data
     return gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """From a recipe to the file it makes of one wide checkpoint, the report, and the checkpoint's weights."""
+    folder = tmp_path_factory.mktemp("wide")
+    config = official_config(**WIDE)
+    weights = random_weights(config)
+    make_folder(folder / "model", config, weights)
+
+    @cache
+    def converted(recipe):
+        return folder / f"{recipe}.gguf", convert(folder / "model", folder / f"{recipe}.gguf", recipe), weights
+
+    return converted
 
 
 @pytest.fixture
@@ -87,12 +103,10 @@ def test_both_naming_schemes_give_byte_identical_files(official, tmp_path):
         ("mxfp4", "MXFP4", "MXFP4", "Q8_0"),
     ],
 )
-def test_recipes_give_the_formats_that_ds4_demands(tmp_path, recipe, gate, down, dense):
-    config = official_config(**WIDE)
-    folder = make_folder(tmp_path / "model", config, random_weights(config))
-    report = convert(folder, tmp_path / "out.gguf", recipe)
+def test_recipes_give_the_formats_that_ds4_demands(wide, recipe, gate, down, dense):
+    path, report, _ = wide(recipe)
     assert report.fallbacks == ()
-    found = {name: tensor.tensor_type.name for name, tensor in tensors_of(tmp_path / "out.gguf").items()}
+    found = {name: tensor.tensor_type.name for name, tensor in tensors_of(path).items()}
     assert found["blk.1.ffn_gate_exps.weight"] == found["blk.1.ffn_up_exps.weight"] == gate
     assert found["blk.1.ffn_down_exps.weight"] == down
     assert found["output.weight"] == found["blk.0.attn_q_b.weight"] == found["blk.1.ffn_up_shexp.weight"] == dense
@@ -103,11 +117,9 @@ def test_recipes_give_the_formats_that_ds4_demands(tmp_path, recipe, gate, down,
 
 
 @pytest.mark.parametrize(("recipe", "bound"), [("q8", 0.01), ("q4", 0.12), ("q2", 0.6), ("mxfp4", 0.2)])
-def test_routed_experts_decode_near_to_what_they_were(tmp_path, recipe, bound):
-    config = official_config(**WIDE)
-    weights = random_weights(config)
-    convert(make_folder(tmp_path / "model", config, weights), tmp_path / "out.gguf", recipe)
-    tensors = tensors_of(tmp_path / "out.gguf")
+def test_routed_experts_decode_near_to_what_they_were(wide, recipe, bound):
+    path, _, weights = wide(recipe)
+    tensors = tensors_of(path)
     for leaf, part in (("gate", "w1"), ("down", "w2")):
         for expert in range(2):
             original = weights[f"layers.1.ffn.experts.{expert}.{part}.weight"]
@@ -307,23 +319,20 @@ def test_nonsense_arguments_get_one_clear_error(official, tmp_path, arguments, m
         convert(source, out, **arguments)
 
 
-def test_importance_changes_the_codes_and_lowers_the_weighted_error(tmp_path):
-    config = official_config(**WIDE)
-    weights = random_weights(config)
-    folder = make_folder(tmp_path / "model", config, weights)
+def test_importance_changes_the_codes_and_lowers_the_weighted_error(wide, tmp_path):
+    plain, _, weights = wide("q2")
     rng = np.random.default_rng(1)
     columns = rng.gamma(0.3, size=(2, 256)).astype(np.float32)
     names = [f"blk.{i}.ffn_{part}_exps.weight" for i in range(2) for part in ("gate", "up", "down")]
     write_imatrix(tmp_path / "i.dat", Imatrix(dict.fromkeys(names, columns), 3, "text.txt"))
-    convert(folder, tmp_path / "plain.gguf", "q2")
-    convert(folder, tmp_path / "weighed.gguf", "q2", imatrix=tmp_path / "i.dat")
+    convert(plain.parent / "model", tmp_path / "weighed.gguf", "q2", imatrix=tmp_path / "i.dat")
 
     def weighted_error(path):
         stack = values_of(tensors_of(path)["blk.1.ffn_down_exps.weight"])
         original = np.stack([weights[f"layers.1.ffn.experts.{e}.w2.weight"] for e in range(2)])
         return float((columns[:, None] * (stack - original) ** 2).sum())
 
-    assert weighted_error(tmp_path / "weighed.gguf") < 0.9 * weighted_error(tmp_path / "plain.gguf")
+    assert weighted_error(tmp_path / "weighed.gguf") < 0.9 * weighted_error(plain)
     fields = {key: field.contents() for key, field in gguf.GGUFReader(tmp_path / "weighed.gguf").fields.items()}
     assert fields["quantize.imatrix.file"] == fields["ds4.source.imatrix"] == "i.dat"
     assert fields["quantize.imatrix.entries_count"] == 6 and fields["quantize.imatrix.chunks_count"] == 3

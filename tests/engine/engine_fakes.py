@@ -52,6 +52,7 @@ class WritingModel:
         self.tokenizer, self.reply = tokenizer, reply
         self.geometry = SimpleNamespace(context_length=context)
         self.alive: set[int] = set()
+        self._written: dict[tuple[int, ...], list[int]] = {}
         self.forwarded: list[list[int]] = []
         self.batches: list[list[list[int]]] = []
         self.on_forward: Callable[[], None] = lambda: None
@@ -74,10 +75,16 @@ class WritingModel:
         opening = self.tokenizer.token_id(ASSISTANT)
         if opening in ids:
             start = len(ids) - ids[::-1].index(opening)  # right after it; one more token opens the answer
-            reply = self.reply(self.tokenizer.decode(ids[:start]))
-            written = self.tokenizer.encode(reply + EOS, control=True)
+            written = self._ids_after(tuple(ids[:start]))
             row[written[min(len(ids) - start - 1, len(written) - 1)]] = 20.0
         return row
+
+    def _ids_after(self, prompt: tuple[int, ...]) -> list[int]:
+        """The reply to a prompt, spelt once."""
+        if prompt not in self._written:
+            reply = self.reply(self.tokenizer.decode(prompt))
+            self._written[prompt] = self.tokenizer.encode(reply + EOS, control=True)
+        return self._written[prompt]
 
 
 def engine_that_writes(reply: Reply | str, **options: object) -> tuple[LocalEngine, WritingModel]:

@@ -44,8 +44,24 @@ def ask(*messages: Message, **options) -> tuple[str, End]:
 QUESTION = (Message("system", LONG), Message("user", "What is 3 times 12?"))
 
 
-def test_the_same_prompt_is_read_once(folder):
-    cold, first = ask(*QUESTION)
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """A folder in which QUESTION was asked once, its answer, and its end."""
+    folder = tmp_path_factory.mktemp("asked")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DS4_BACKEND_CACHE_DIR", str(folder))
+        return folder, *ask(*QUESTION)
+
+
+@pytest.fixture
+def before(folder, asked):
+    """The answer and the end of QUESTION, asked before: `folder` holds what it left."""
+    shutil.copytree(asked[0] / "prompts", folder)
+    return asked[1:]
+
+
+def test_the_same_prompt_is_read_once(before):
+    cold, first = before
     warm, second = ask(*QUESTION)
     tokens = first.usage.input
     assert first.usage.cached == 0 and first.metadata["cache"]["reason"] == "no-match"
@@ -54,27 +70,26 @@ def test_the_same_prompt_is_read_once(folder):
     assert warm == cold == "3 * 12 = 36"
 
 
-def test_sampler_and_limits_are_no_part_of_what_is_stored(folder):
-    _, first = ask(*QUESTION)
+def test_sampler_and_limits_are_no_part_of_what_is_stored(before):
+    _, first = before
     _, second = ask(*QUESTION, sampling=Sampling(temperature=1.2, seed=3), max_tokens=4, stop=("x",))
     assert second.usage.cached >= 128 * ((first.usage.input - 1) // 128)
 
 
-def test_with_the_folder_emptied_nothing_is_cached(folder):
-    ask(*QUESTION)
+def test_with_the_folder_emptied_nothing_is_cached(before, folder):
     shutil.rmtree(folder)
     assert ask(*QUESTION)[1].usage.cached == 0
 
 
-def test_another_question_under_the_same_system_text_resumes_below_it(folder):
-    _, first = ask(*QUESTION)
+def test_another_question_under_the_same_system_text_resumes_below_it(before):
+    _, first = before
     answer, second = ask(QUESTION[0], Message("user", "What is the capital of France?"))
     assert second.usage.cached >= 128 * ((first.usage.input - 40) // 128)
     assert "Paris" in answer
 
 
-def test_a_conversation_goes_on_from_its_last_page(folder):
-    answer, first = ask(*QUESTION)
+def test_a_conversation_goes_on_from_its_last_page(before):
+    answer, first = before
     turns = (*QUESTION, Message("assistant", answer), Message("user", "What's 12 plus 30?"))
     again, second = ask(*turns)
     assert second.usage.cached >= 128 * ((first.usage.input - 1) // 128)
@@ -85,7 +100,7 @@ def test_a_turn_is_replayed_as_it_was_sampled_after_a_restart(folder):
     # With tools declared the thinking stays in the prompt. The client drops it, and the stored turn brings it back.
     city = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     tools = (Tool("get_weather", "Get the weather", city),)
-    first = (Message("system", LONG), Message("user", "Hello!"))
+    first = (Message("system", LONG[:700]), Message("user", "Hello!"))
     answer, before = ask(*first, tools=tools, thinking=True)
     assert before.usage.reasoning > 0
     told = Request((*first, Message("assistant", answer), Message("user", "Tell me a joke.")), tools, thinking=True)
@@ -99,34 +114,37 @@ def test_a_turn_is_replayed_as_it_was_sampled_after_a_restart(folder):
 def test_a_request_cancelled_while_its_prompt_is_read_is_not_read_again(folder):
     with connect("ds4-tiny") as engine:
         events = engine.chat(Request(QUESTION, thinking=False))
-        progress = [next(events) for _ in range(4)][-1]
+        progress = next(event for event in events if event.done >= 256)
         events.close()
     assert 256 <= progress.done < progress.total - 128
     assert ask(*QUESTION)[1].usage.cached >= progress.done
 
 
 def test_a_private_request_leaves_nothing_on_disk(folder):
-    ask(*QUESTION, private=True)
+    question = (Message("system", LONG[:1000]), QUESTION[1])
+    ask(*question, private=True)
     assert sum(path.stat().st_size for path in folder.glob("*.seg")) == 0
-    assert ask(*QUESTION)[1].usage.cached == 0
+    first = ask(*question)[1].usage
+    assert first.input > 256 and first.cached == 0
 
 
 def test_switched_off_it_makes_no_folder(folder, monkeypatch):
     monkeypatch.setenv("DS4_BACKEND_CACHE", "off")
-    ask(*QUESTION)
+    ask(Message("system", LONG[:700]), QUESTION[1])
     assert not folder.exists()
 
 
 def test_a_folder_that_cannot_be_made_costs_a_warning_and_no_answer(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DS4_BACKEND_CACHE_DIR", str(tmp_path / "file"))
-    answer, end = ask(*QUESTION)
+    answer, end = ask(Message("system", LONG[:700]), QUESTION[1])
     assert answer == "3 * 12 = 36" and end.metadata["cache"]["reason"] == "off"
 
 
 def test_a_miss_shows_the_first_text_that_differs(folder):
-    ask(QUESTION[0], Message("user", LONG + " What is 3 times 12?"))
-    _, end = ask(QUESTION[0], Message("user", LONG[:1500] + " ZEBRA " + LONG[1500:]))
+    text = LONG[:1500]
+    ask(Message("system", text), Message("user", text + " What is 3 times 12?"))
+    _, end = ask(Message("system", text), Message("user", text[:1200] + " ZEBRA " + text[1200:]))
     cache = end.metadata["cache"]
     system = 128 * (end.usage.input // 2 // 128)
     assert system - 128 <= end.usage.cached <= system

@@ -35,10 +35,15 @@ WEATHER = Tool(
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in place of the user's."""
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def tiny(home: Path) -> Iterator[Engine]:
     with running("ds4-tiny") as engine:
         yield engine
 
@@ -50,7 +55,8 @@ def answer(engine: Engine, *messages: Message, tools: tuple[Tool, ...] = ()) -> 
     return "".join(event.text for event in events if isinstance(event, TextDelta)), events
 
 
-def test_one_file_has_one_engine_whatever_name_it_is_called_by(tiny: Engine) -> None:
+def test_one_file_has_one_named_engine_whatever_name_it_is_called_by(tiny: Engine) -> None:
+    assert tiny.status()["model"] == "ds4-tiny" and tiny.status()["context"] > 4096
     assert running("ds4-tiny") is tiny
     assert running(str(catalog.resolve("ds4-tiny"))) is tiny
 
@@ -86,21 +92,15 @@ def test_a_long_prompt_resumed_in_the_middle_answers_as_if_read_at_once(tiny: En
     running("ds4-tiny").close()
 
 
-def test_its_status_names_the_model(tiny: Engine) -> None:
-    assert tiny.status()["model"] == "ds4-tiny"
-    assert tiny.status()["context"] > 4096
-
-
-def test_a_registered_context_limits_the_engine(tmp_path: Path, tiny: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny.close()
-    config = tmp_path / "config.toml"
+def test_a_registered_context_limits_the_engine(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = home / "config.toml"
     config.write_text(f'[models.short]\npath = "{catalog.resolve("ds4-tiny")}"\ncontext = 64\n')
     monkeypatch.setenv("DS4_BACKEND_CONFIG", str(config))
     with running("short") as engine:
         assert engine.status()["context"] == 64
 
 
-def test_what_is_not_there_is_refused_with_a_way_out(tiny: Engine) -> None:
+def test_what_is_not_there_is_refused_with_a_way_out(home: Path) -> None:
     with pytest.raises(NotInstalled, match="ds4-backend download"):
         running("ds4-flash")
     with pytest.raises(UnknownModel, match="ds4-tiny"):

@@ -75,8 +75,8 @@ def _check_fuzz(rounds: int, seed: int) -> None:
     assert outcomes["UnsupportedType"] > 0
 
 
-def test_two_thousand_mutated_headers_are_read_or_refused() -> None:
-    _check_fuzz(2_000, seed=1)
+def test_a_thousand_mutated_headers_are_read_or_refused() -> None:
+    _check_fuzz(1_000, seed=1)
 
 
 @pytest.mark.slow
@@ -123,13 +123,13 @@ def _infos(draw: st.DrawFn) -> bytes:
     return b.info(draw(NAMES), dims, draw(st.sampled_from([0, 1, 8, 12, 16, 26, 39, 99])), offset)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(_keys(), max_size=5), st.lists(_infos(), max_size=4), st.integers(0, 4096))
 def test_well_formed_headers_with_any_claims_are_read_or_refused(keys: list[bytes], infos: list[bytes], n: int) -> None:
     _outcome(b.with_data(b.header(keys, infos), bytes(n)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(_keys(), max_size=6, unique_by=lambda k: k[: 8 + int.from_bytes(k[:8], "little")]))
 def test_headers_of_sound_keys_are_read(keys: list[bytes]) -> None:
     assert len(parse_header(b.header(keys)).metadata) == len(keys)

@@ -26,8 +26,13 @@ def logits(g, seed, chunk, *, simulated=False, ops="numpy"):
     )
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("chunk", [1, 47, 128, TOKENS])
+# Token by token takes seconds: one network is enough for the fast tests.
+ONE_BY_ONE = [pytest.param(case, 1, marks=[pytest.mark.slow] * (case != "small")) for case in CASES]
+
+
+@pytest.mark.parametrize(
+    ("case", "chunk"), [*ONE_BY_ONE, *((case, chunk) for chunk in (47, 128, TOKENS) for case in CASES)]
+)
 def test_logits_equal_those_of_transformers(case, chunk):
     expected = np.load(GOLDEN / "transformers.npz")[case]
     got = logits(*CASES[case], chunk)[-len(expected) :]
@@ -35,7 +40,7 @@ def test_logits_equal_those_of_transformers(case, chunk):
     np.testing.assert_array_equal(got.argmax(1), expected.argmax(1))
 
 
-@pytest.mark.parametrize("chunk", [1, 128])
+@pytest.mark.parametrize("chunk", [pytest.param(1, marks=pytest.mark.slow), 128])
 def test_with_the_simulation_logits_stay_within_the_references_own_rounding_noise(chunk):
     # A value on a rounding boundary falls either way, after which rows differ by a whole E4M3 step; the recorded noise
     # is how far the reference moves from itself for that reason.

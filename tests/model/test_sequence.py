@@ -44,13 +44,14 @@ def test_a_fork_shares_full_pages_and_copies_the_open_one():
 
 def test_fork_and_original_go_their_own_ways():
     model = random_model()
-    first = advanced(model, 200)
+    first = advanced(model, 240)
     twin = first.fork()
-    left = [model.forward([(first, [t])])[0] for t in random_ids(70, seed=1)]
-    right = [model.forward([(twin, [t])])[0] for t in random_ids(70, seed=2)]
+    count = 36  # past the end of the page at 256, and a window of 32
+    left = [model.forward([(first, [t])])[0] for t in random_ids(count, seed=1)]
+    right = [model.forward([(twin, [t])])[0] for t in random_ids(count, seed=2)]
     for seed, got in ((1, left), (2, right)):
-        alone = advanced(model, 200)
-        expected = [model.forward([(alone, [t])])[0] for t in random_ids(70, seed=seed)]
+        alone = advanced(model, 240)
+        expected = [model.forward([(alone, [t])])[0] for t in random_ids(count, seed=seed)]
         np.testing.assert_array_equal(np.array(got), np.array(expected))
 
 

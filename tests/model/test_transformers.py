@@ -1,20 +1,21 @@
 """Live comparison with transformers' DeepseekV4, from its own saved folder through our converter. Needs torch."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from random_model import SMALL, random_ids, random_values
-
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
 from transformers_model import logits_of, transformers_model
 
 from ds4_backend.convert import convert
 from ds4_backend.model import load_model
 
-pytestmark = pytest.mark.slow
+# Not imported here: that takes seconds, in a run of the fast tests too.
+pytestmark = [
+    pytest.mark.slow,
+    *(pytest.mark.skipif(find_spec(name) is None, reason=f"needs {name}") for name in ("torch", "transformers")),
+]
 CHUNKINGS = {"prefill": [320], "ragged": [1, 7, 64, 5, 129, 3, 33], "token by token": [1]}
 
 
