@@ -18,7 +18,7 @@ QUESTIONS: dict[QA, float] = {
     skills.knowledge: 6, skills.sentiment: 2, skills.repeat: 14, skills.edit: 5, skills.choice: 1.5,
     reading.facts: 11, reading.json_keys: 7, tools.joke_json: 1.5,
 }  # fmt: skip
-KINDS = {"tools": 42, "one": 15, "several": 12, "schema": 6, "needles": 15, "majority": 4, "sections": 3, "repeat": 3}
+KINDS = {"tools": 42, "one": 15, "several": 12, "schema": 7, "needles": 15, "majority": 4, "sections": 3, "repeat": 3}
 LONG_KINDS = {"needles": 66, "majority": 14, "sections": 12, "repeat": 2, "tools": 6}
 THINKING = 0.45
 

@@ -254,6 +254,31 @@ def record(d: Draw) -> Kit:
     return Kit(tool, use)
 
 
+REPORTED = {"answer": True, "summary": True, "message": True, "text": True, "report": True, "result": False, "output": False}
+"""Keys under which a result is given: as a sentence, or as the tool returned it."""
+
+
+def called_by_format(d: Draw) -> Talk:
+    """A call first where a tool is for it; then the answer in the form that the prompt lays down."""
+    chosen = kits(d, d.weighted({1: 4, 2: 5, 3: 3}))
+    kit = d.one(chosen)
+    use = kit.use(d)
+    call, key = (kit.name, use.arguments), d.one(tuple(REPORTED))
+    declared = kit.tool["parameters"].get("properties", {})
+    kept = [name for name in use.arguments if name in declared and name != key and d.chance(0.5)]
+    properties = {name: declared[name] for name in kept} | {key: {"type": "string"}}
+    values = {name: use.arguments[name] for name in kept} | {key: use.answer if REPORTED[key] else use.result}
+    if d.chance(0.3):
+        properties, values = ({name: made[name] for name in (key, *kept)} for made in (properties, values))
+    schema: dict[str, Any] = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    turns = [user(_hinted(d, use.request, kit)), says("", thought_of([call]), call), result(use.result), says(dumps(values), "I have the result. I answer in JSON.")]
+    if d.chance(0.2):  # nothing to call for
+        question, thought, answer = chats.small_talk(d)
+        schema = {"type": "object", "properties": {key: {"type": "string"}}, "required": [key], "additionalProperties": False}
+        turns = [user(question), says(dumps({key: answer}), f"No tool is needed. {thought}")]
+    return Talk(tuple(turns), tuple(kit.tool for kit in chosen), schema=schema)
+
+
 def joke_record(d: Draw) -> Kit:
     """The joke as a structured answer."""
     first, second = d.one((("setup", "punchline"), ("setup", "punchline"), ("question", "answer"), ("setup", "payoff"), ("opening", "ending")))
@@ -286,7 +311,9 @@ def joke_json(d: Draw) -> tuple[str, str, str]:
 def by_format(d: Draw) -> Talk:
     """An answer whose form the prompt lays down: by a schema, or as any JSON object."""
     kind = d.rng.random()
-    if kind < 0.55:
+    if kind < 0.2:
+        return called_by_format(d)
+    if kind < 0.6:
         return reading.json_schema(d)
     if kind < 0.8:
         kit = joke_record(d) if d.chance(0.45) else record(d)
