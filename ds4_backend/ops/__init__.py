@@ -36,14 +36,24 @@ def make_ops(name: str, geometry: Geometry, *, cache_simulation: bool) -> Ops:
 
         return MlxOps(geometry, cache_simulation=cache_simulation)
     if name == "metal":
-        from ds4_backend.ops.metal import MetalOps
-
-        return MetalOps(geometry, cache_simulation=cache_simulation)
+        return _metal(geometry, cache_simulation)
     if name == "cuda":
         from ds4_backend.ops.cuda import CudaOps
 
         return CudaOps(geometry, cache_simulation=cache_simulation)
     raise SettingsError(f"no ops are called {name!r}; there are {', '.join(NAMES)}")
+
+
+def _metal(geometry: Geometry, cache_simulation: bool) -> Ops:
+    """The Metal ops, or what is right of them: kernels that fail their self-test on this Mac give way to MLX's own."""
+    from ds4_backend.ops.kernels.verdict import failed_families
+
+    failed = failed_families("metal")
+    if "attention" in failed:
+        return make_ops("mlx", geometry, cache_simulation=cache_simulation)
+    from ds4_backend.ops.metal import MetalOps
+
+    return MetalOps(geometry, cache_simulation=cache_simulation, without=failed)
 
 
 def self_tests(name: str) -> Iterator[tuple[str, float, bool]]:

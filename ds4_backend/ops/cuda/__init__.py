@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from importlib.metadata import version
 
-from platformdirs import user_cache_path
-
 from ds4_backend.gguf.geometry import Geometry
 from ds4_backend.ops.kernels.kernel import MlxLauncher
 from ds4_backend.ops.kernels.ops import KernelOps
+from ds4_backend.ops.kernels.verdict import cache_folder, device_name
 
 
 class CudaOps(KernelOps):
@@ -25,10 +24,7 @@ def keep_compiled() -> None:
 
     MLX reads the folder's name when it compiles for the first time. A name that is set is kept.
     """
-    import mlx.core as mx
-
-    gpu = str(mx.device_info(mx.default_device()).get("device_name", "gpu")).replace(" ", "_").replace("/", "_")
-    folder = user_cache_path("ds4-backend", appauthor=False) / "ptx" / version("mlx") / gpu
+    folder = cache_folder() / "ptx" / version("mlx") / device_name()
     os.environ.setdefault("MLX_PTX_CACHE_DIR", str(folder))
 
 

@@ -1,0 +1,60 @@
+"""What the self-test said on this machine, kept in a file: it runs once for a device, an MLX and a set of kernels.
+
+It decides which families of kernels stock MLX operations replace. It knows no network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for this package; DS4_BACKEND_CACHE_DIR moves it, as it moves the prompt cache."""
+    named = os.environ.get("DS4_BACKEND_CACHE_DIR")
+    return Path(named) if named else user_cache_path("ds4-backend", appauthor=False)
+
+
+def device_name() -> str:
+    """The device of MLX's next operation, as a file may be called."""
+    import mlx.core as mx
+
+    name = str(mx.device_info(mx.default_device()).get("device_name", "device"))
+    return "".join(c if c.isalnum() else "_" for c in name)
+
+
+def failed_families(language: str) -> frozenset[str]:
+    """Families of kernels that are wrong on this machine. The first call for a machine runs the self-test."""
+    path = cache_folder() / "kernels" / f"{language}-{device_name()}-{_digest()}.json"
+    try:
+        return frozenset(json.loads(path.read_text(encoding="utf-8"))["failed"])
+    except (OSError, ValueError, KeyError, TypeError):  # not tested yet, or a file that a crash left half written
+        failed = _tested(language)
+    with suppress(OSError):  # in a folder that cannot be written the next process tests again
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps({"failed": sorted(failed)}), encoding="utf-8")
+        partial.replace(path)
+    return failed
+
+
+def _tested(language: str) -> frozenset[str]:
+    from ds4_backend.ops.kernels.kernel import MlxLauncher
+    from ds4_backend.ops.kernels.selftest import run
+
+    return frozenset(outcome.family for outcome in run(MlxLauncher(language)) if not outcome.ok)
+
+
+def _digest() -> str:
+    """Of all texts and of MLX's version: either may change the verdict."""
+    digest = hashlib.sha256(version("mlx").encode())
+    for path in sorted(files(__package__).joinpath("text").iterdir(), key=lambda path: path.name):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

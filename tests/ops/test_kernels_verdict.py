@@ -1,0 +1,50 @@
+"""Which kernels give way to MLX's own operations: tested once for a machine, remembered in a file."""
+
+import json
+
+import pytest
+from random_model import SMALL
+
+from ds4_backend import ops
+from ds4_backend.ops.kernels import verdict
+
+
+@pytest.fixture
+def tested(monkeypatch, tmp_path):
+    """What the self-test would say, and how often it was asked."""
+    said = {"failed": {"experts"}, "times": 0}
+
+    def test(language):
+        said["times"] += 1
+        return frozenset(said["failed"])
+
+    monkeypatch.setenv("DS4_BACKEND_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(verdict, "_tested", test)
+    return said
+
+
+def test_a_machine_is_tested_once(tested, tmp_path):
+    assert verdict.failed_families("metal") == {"experts"} == verdict.failed_families("metal")
+    assert tested["times"] == 1
+    (path,) = (tmp_path / "kernels").iterdir()
+    assert json.loads(path.read_text()) == {"failed": ["experts"]}
+
+
+def test_other_kernels_are_tested_again(tested, monkeypatch):
+    verdict.failed_families("metal")
+    monkeypatch.setattr(verdict, "_digest", lambda: "other")
+    verdict.failed_families("metal")
+    assert tested["times"] == 2
+
+
+def test_a_broken_file_is_written_anew(tested, tmp_path):
+    verdict.failed_families("metal")
+    (path,) = (tmp_path / "kernels").iterdir()
+    path.write_text("{")
+    assert verdict.failed_families("metal") == {"experts"}
+    assert json.loads(path.read_text()) == {"failed": ["experts"]}
+
+
+def test_where_attention_fails_the_mlx_ops_take_over(tested):
+    tested["failed"] = {"attention", "hyper"}
+    assert ops.make_ops("metal", SMALL, cache_simulation=False).name == "mlx"
