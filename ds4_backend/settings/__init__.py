@@ -9,9 +9,7 @@ This module does not know which models exist (`catalog`), and it creates no fold
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -195,11 +193,15 @@ def _config_file(environ: Mapping[str, str]) -> Path:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file} cannot be read: {error}.") from error
+    import tomllib  # every llm command imports this module, and few users have a file
+
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{file} is not TOML: {error}.") from error
 
@@ -266,6 +268,8 @@ def _read(kind: Kind, value: Any, origin: str, key: str) -> Any:
 
 
 def _unknown(origin: str, key: str, known: list[str]) -> SettingsError:
+    import difflib
+
     near = difflib.get_close_matches(key, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return SettingsError(f"{origin}: unknown setting {key!r}.{hint} Known: {', '.join(known)}.")
