@@ -25,7 +25,7 @@ NAMES = ("numpy", "mlx", "metal", "cuda")
 def make_ops(name: str, geometry: Geometry, *, cache_simulation: bool) -> Ops:
     """The implementation called `name`, for one network.
 
-    Raises SettingsError if there is none of that name.
+    Raises SettingsError if there is none of that name, or no such device.
     """
     if name == "numpy":
         from ds4_backend.ops.numpy import NumpyOps
@@ -35,6 +35,8 @@ def make_ops(name: str, geometry: Geometry, *, cache_simulation: bool) -> Ops:
         from ds4_backend.ops.mlx import MlxOps
 
         return MlxOps(geometry, cache_simulation=cache_simulation)
+    if name in ("metal", "cuda"):
+        _check_device(name)
     if name == "metal":
         return _metal(geometry, cache_simulation)
     if name == "cuda":
@@ -42,6 +44,17 @@ def make_ops(name: str, geometry: Geometry, *, cache_simulation: bool) -> Ops:
 
         return CudaOps(geometry, cache_simulation=cache_simulation)
     raise SettingsError(f"no ops are called {name!r}; there are {', '.join(NAMES)}")
+
+
+def _check_device(name: str) -> None:
+    """Raise SettingsError where MLX has no such device."""
+    import mlx.core as mx
+
+    if not {"metal": mx.metal, "cuda": mx.cuda}[name].is_available():
+        raise SettingsError(
+            f"the {name} ops need a {name.upper() if name == 'cuda' else 'Metal'} device, and MLX finds none here; "
+            "the setting `ops` = auto takes what is there"
+        )
 
 
 def _metal(geometry: Geometry, cache_simulation: bool) -> Ops:

@@ -2,10 +2,12 @@
 
 import json
 
+import mlx.core as mx
 import pytest
 from random_model import SMALL
 
 from ds4_backend import ops
+from ds4_backend.errors import SettingsError
 from ds4_backend.ops.kernels import verdict
 
 
@@ -45,6 +47,15 @@ def test_a_broken_file_is_written_anew(tested, tmp_path):
     assert json.loads(path.read_text()) == {"failed": ["experts"]}
 
 
-def test_where_attention_fails_the_mlx_ops_take_over(tested):
+def test_where_attention_fails_the_mlx_ops_take_over(tested, monkeypatch):
+    monkeypatch.setattr(ops, "_check_device", lambda name: None)
     tested["failed"] = {"attention", "hyper"}
     assert ops.make_ops("metal", SMALL, cache_simulation=False).name == "mlx"
+
+
+@pytest.mark.parametrize("name", ["metal", "cuda"])
+def test_ops_of_a_device_that_is_not_there_are_refused_with_the_way_out(name):
+    if {"metal": mx.metal, "cuda": mx.cuda}[name].is_available():
+        pytest.skip(f"this machine has {name}")
+    with pytest.raises(SettingsError, match="finds none here.*auto"):
+        ops.make_ops(name, SMALL, cache_simulation=False)
