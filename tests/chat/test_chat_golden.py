@@ -8,7 +8,8 @@ import make_golden  # beside this file
 import pytest
 
 from ds4_backend.chat import render
-from ds4_backend.chat.openai import request_from_openai, response_format_from_openai
+from ds4_backend.chat.openai import request_from_openai
+from ds4_backend.types import JsonObject, JsonSchema, ResponseFormat
 
 FILES = sorted(make_golden.GOLDEN.glob("*.json"))
 
@@ -17,9 +18,16 @@ def load(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def form(value: dict[str, Any] | None) -> ResponseFormat | None:
+    """The schema as the file has it. Read as OpenAI's, its keys would be closed, and the prompt would say so too."""
+    if value is None:
+        return None
+    return JsonSchema(value["json_schema"]["schema"]) if value["type"] == "json_schema" else JsonObject()
+
+
 def rendered(golden: dict[str, Any]) -> str:
     options = golden["options"]
-    wanted = response_format_from_openai(options.get("response_format"))
+    wanted = form(options.get("response_format"))
     request = request_from_openai(
         golden["messages"], thinking=options["thinking"], effort=options["effort"], response_format=wanted
     )
