@@ -69,8 +69,8 @@ def program(kernel: Kernel, language: str, dtypes: Sequence[str]) -> str:
     )
 
 
-def compiled(text: str, name: str) -> Any:
-    """The program's `run`, compiled once."""
+def compiled(text: str, name: str, language: str) -> Any:
+    """The program's `run`, compiled once; Metal is C++14 at heart, CUDA C++17."""
     headers = b"".join(path.read_bytes() for path in sorted(INCLUDE.iterdir()))
     stem = folder() / f"{name}_{hashlib.sha256(text.encode() + headers).hexdigest()[:12]}"
     library = stem.with_suffix(".so")
@@ -78,7 +78,15 @@ def compiled(text: str, name: str) -> Any:
         stem.with_suffix(".cpp").write_text(text, encoding="utf-8")
         assert COMPILER is not None
         partial = stem.with_suffix(f".{os.getpid()}")
-        flags = ["-std=c++17", "-O1", "-w", "-ffp-contract=off", "-fPIC", "-shared", f"-I{INCLUDE}"]
+        flags = [
+            "-std=c++14" if language == "metal" else "-std=c++17",
+            "-O1",
+            "-w",
+            "-ffp-contract=off",
+            "-fPIC",
+            "-shared",
+            f"-I{INCLUDE}",
+        ]
         command = [COMPILER, *flags, str(stem.with_suffix(".cpp")), "-o", str(partial)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
@@ -108,7 +116,7 @@ class ShimLauncher:
         dtypes = tuple(str(a.dtype) for a in [*given, *made])
         key = (kernel.name, dtypes)
         if key not in self._built:
-            self._built[key] = compiled(program(kernel, self.language, dtypes), kernel.name)
+            self._built[key] = compiled(program(kernel, self.language, dtypes), kernel.name, self.language)
         pointers = (ctypes.c_void_p * len(dtypes))(*[a.ctypes.data for a in [*given, *made]])
         self.launches += 1
         self.names.append(kernel.body)

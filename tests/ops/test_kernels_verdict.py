@@ -57,5 +57,5 @@ def test_where_attention_fails_the_mlx_ops_take_over(tested, monkeypatch):
 def test_ops_of_a_device_that_is_not_there_are_refused_with_the_way_out(name):
     if {"metal": mx.metal, "cuda": mx.cuda}[name].is_available():
         pytest.skip(f"this machine has {name}")
-    with pytest.raises(SettingsError, match="finds none here.*auto"):
+    with pytest.raises(SettingsError, match=r"finds none here.*auto"):
         ops.make_ops(name, SMALL, cache_simulation=False)
