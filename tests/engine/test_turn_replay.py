@@ -107,9 +107,13 @@ def usage_of(events: list[Event]) -> Usage:
     return events[-1].usage
 
 
-@pytest.mark.parametrize("echo", [True, False], ids=["echoed", "dropped"])
+@pytest.mark.parametrize(
+    ("thinking", "echo"),
+    # Where there is no thinking, there is little to drop.
+    [(True, True), (True, False), (False, True), pytest.param(False, False, marks=pytest.mark.slow)],
+    ids=["thinking-echoed", "thinking-dropped", "direct-echoed", "direct-dropped"],
+)
 @pytest.mark.parametrize("tools", [True, False], ids=["tools", "no tools"])
-@pytest.mark.parametrize("thinking", [True, False], ids=["thinking", "direct"])
 def test_a_conversation_resumes_at_its_last_token(
     tiny: LocalEngine, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, thinking: bool, tools: bool, echo: bool
 ) -> None:
