@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
 from ds4_backend.gguf.reader import Tensor
@@ -46,7 +47,7 @@ class Layer:
     ffn_hc: HyperConnection
     ffn_norm: Matrix
     router: Router
-    experts: Experts
+    experts: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def bind(
         norm=top.vector("output_norm"),
         output=top.matrix("output"),
     )
-    return Weights(top.matrix("token_embd"), tuple(layers), head)
+    return Weights(ops.table(top.tensor("token_embd")), tuple(layers), head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +143,8 @@ def _attention(w: _Named, g: Geometry, index: int) -> Attention:
     )
 
 
-def _experts(w: _Named, g: Geometry, index: int) -> Experts:
-    return Experts(
+def _experts(w: _Named, g: Geometry, index: int) -> Any:
+    plain = Experts(
         layer=index,
         gate=w.matrix("ffn_gate_exps"),
         up=w.matrix("ffn_up_exps"),
@@ -153,3 +154,4 @@ def _experts(w: _Named, g: Geometry, index: int) -> Experts:
         shared_down=w.matrix("ffn_down_shexp"),
         clamp=g.swiglu_clamp_exp[index],
     )
+    return w.ops.expert_weights(plain)

@@ -197,6 +197,14 @@ class Ops(ABC):
         """The parameters of one hyper-connection, in whatever form `hc_pre` wants them."""
         return HyperConnection(self.matrix(fn), self.vector(scale), self.vector(base))
 
+    def table(self, tensor: Tensor) -> Matrix:
+        """A weight [rows, width] of which single rows are looked up, for `embed`."""
+        return self.matrix(tensor)
+
+    def expert_weights(self, experts: Experts) -> Any:
+        """One layer's feed-forward weights, in whatever form `experts` wants them."""
+        return experts
+
     # One forward pass --------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -265,7 +273,7 @@ class Ops(ABC):
         """Expert ids [T, k] and weights [T, k], already scaled."""
 
     @abstractmethod
-    def experts(self, x: Array, chosen: Array, weights: Array, experts: Experts) -> Array:
+    def experts(self, x: Array, chosen: Array, weights: Array, experts: Any) -> Array:
         """y [T, D]: routed experts' weighted sum plus the shared expert."""
 
     @abstractmethod

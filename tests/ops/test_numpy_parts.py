@@ -7,7 +7,7 @@ from random_model import geometry
 from ds4_backend.ops.base import Experts, HyperConnection, Router, Span
 from ds4_backend.ops.numpy import attention, compress, hyper, indexer
 from ds4_backend.ops.numpy.arithmetic import rms_norm, sigmoid
-from ds4_backend.ops.numpy.experts import mixture, route, swiglu
+from ds4_backend.ops.numpy.experts import mixture, pack, route, swiglu
 from ds4_backend.ops.numpy.step import Segment
 
 RNG = np.random.default_rng(7)
@@ -40,7 +40,7 @@ def plain_sinkhorn(logits, iterations, epsilon):
     return c
 
 
-@pytest.mark.parametrize("tokens", [1, 6])
+@pytest.mark.parametrize("tokens", [1, 3, 6])
 def test_sinkhorn_divides_rows_and_columns_in_turn(tokens):
     logits = 3 * normal(tokens, 4, 4)
     got = hyper.sinkhorn(logits, 20, np.float32(1e-6))
@@ -53,14 +53,15 @@ def test_hyper_connections_collapse_by_gates_and_spread_over_the_row_index():
     scale = hyper.expand_scale(np.array([0.5, 0.7, 0.9], np.float32), 4)
     hc = HyperConnection(normal(24, 4 * 64) / 16, scale, normal(24) / 2)
     streams, y = normal(1, 4, 64), normal(1, 64)
-    inputs, outputs, mixing = hyper.gates(streams, hc, g)
+    inputs, mix = hyper.gates(streams, hc, g)
+    outputs, mixing = mix[:, :, 4], mix[:, :, :4].swapaxes(1, 2)
     m = hc.fn @ (streams.reshape(-1) / np.sqrt((streams**2).mean() + 1e-6))
     np.testing.assert_allclose(inputs[0], 1 / (1 + np.exp(-(m[:4] * 0.5 + hc.base[:4]))) + 1e-6, rtol=1e-4)
     np.testing.assert_allclose(outputs[0], 2 / (1 + np.exp(-(m[4:8] * 0.7 + hc.base[4:8]))), rtol=1e-4)
     np.testing.assert_allclose(
         mixing[0], plain_sinkhorn((m[8:] * 0.9 + hc.base[8:]).reshape(4, 4), 20, 1e-6), rtol=1e-3
     )
-    new = hyper.spread(streams, y, outputs, mixing)
+    new = hyper.spread(streams, y, mix)
     for k in range(4):
         expected = outputs[0, k] * y[0] + sum(mixing[0, j, k] * streams[0, j] for j in range(4))
         np.testing.assert_allclose(new[0, k], expected, rtol=1e-4, atol=1e-5)
@@ -170,8 +171,10 @@ def test_a_hash_routed_layer_chooses_by_token_id():
 
 
 def test_swiglu_clamps_the_gate_from_above_only():
-    got = swiglu(np.array([-50.0, 50.0], np.float32), np.array([-50.0, 50.0], np.float32), 10.0)
-    np.testing.assert_allclose(got, [0, 100], rtol=1e-3, atol=1e-6)
+    gate_up = np.array([[-50, 50, -200, -50, 50, 1]], np.float32)
+    with np.errstate(all="raise", under="ignore"):
+        got = swiglu(gate_up, 10.0)
+    np.testing.assert_allclose(got[0], [0, 100, 0], rtol=1e-3, atol=1e-6)
 
 
 def small_experts():
@@ -180,25 +183,30 @@ def small_experts():
     )
 
 
+def silu_up(gate, up, clamp):
+    gate = np.minimum(gate, clamp)
+    return gate / (1 + np.exp(-gate)) * np.clip(up, -clamp, clamp)
+
+
 @pytest.mark.parametrize("tokens", [1, 9])
 def test_the_mixture_is_the_weighted_sum_of_its_experts_and_the_shared_one(tokens):
     x, e = normal(tokens, 8), small_experts()
     chosen, weights = np.array([[1, 4]] * tokens), np.abs(normal(tokens, 2))
     chosen[0] = [3, 3]  # a checkpoint whose hash table was left at its default repeats an expert
-    got = mixture(x, chosen, weights, e)
+    got = mixture(x, chosen, weights, pack(e))
     for t in range(tokens):
-        y = e.shared_down @ swiglu(e.shared_gate @ x[t], e.shared_up @ x[t], 2.0)
+        y = e.shared_down @ silu_up(e.shared_gate @ x[t], e.shared_up @ x[t], 2.0)
         for expert, weight in zip(chosen[t], weights[t], strict=True):
-            y = y + weight * (e.down[expert] @ swiglu(e.gate[expert] @ x[t], e.up[expert] @ x[t], 2.0))
+            y = y + weight * (e.down[expert] @ silu_up(e.gate[expert] @ x[t], e.up[expert] @ x[t], 2.0))
         np.testing.assert_allclose(got[t], y, rtol=1e-3, atol=1e-4)
 
 
 def test_an_observer_sees_every_pair_with_what_entered_the_expert():
     x, e, seen = normal(5, 8), small_experts(), []
     chosen, weights = np.array([[0, 1], [1, 2], [2, 3], [3, 4], [4, 0]]), np.abs(normal(5, 2))
-    mixture(x, chosen, weights, e, lambda what, experts, rows: seen.append((what, experts, rows)))
+    mixture(x, chosen, weights, pack(e), lambda what, experts, rows: seen.append((what, experts, rows)))
     inputs = [(w, i, r) for w, ids, rows in seen for i, r in zip(ids, rows, strict=True)]
     assert sorted(i for w, i, _ in inputs if w == "gate_up") == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     expert, row = next((i, r) for w, i, r in inputs if w == "down" and i == 1)
     t, k = 0, 1
-    np.testing.assert_allclose(row, weights[t, k] * swiglu(e.gate[expert] @ x[t], e.up[expert] @ x[t], 2.0), rtol=1e-4)
+    np.testing.assert_allclose(row, weights[t, k] * silu_up(e.gate[expert] @ x[t], e.up[expert] @ x[t], 2.0), rtol=1e-4)

@@ -6,14 +6,14 @@ Keys and values are the same rows. All rows of a token share one softmax; the si
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ds4_backend.gguf.geometry import PAGE_TOKENS
-
 Float = NDArray[np.float32]
+TILE = 32
+"""Queries of a prefill that are attended at once."""
 
 
 @dataclass
@@ -28,31 +28,46 @@ class Compressed:
 
 def decode(q: Float, window: Float, compressed: Compressed | None, sinks: Float) -> Float:
     """One token: q [H, d] over window rows [m, d], all of them visible. Returns [H, d]."""
-    scale = np.float32(q.shape[1] ** -0.5)
-    parts = [window]
+    split, rows = len(window), None
     if compressed is not None:
-        rows = compressed.rows[: compressed.visible[0]]
-        parts.append(rows if compressed.chosen is None else rows[compressed.chosen[0]])
-    scores = [(q @ rows.T) * scale for rows in parts]
-    top = reduce(np.maximum, (s.max(1) for s in scores if s.shape[1]), sinks)[:, None]
-    weights = [np.exp(s - top) for s in scores]
-    total = np.exp(sinks[:, None] - top) + sum(w.sum(1, keepdims=True) for w in weights)
-    return sum(w @ rows for w, rows in zip(weights, parts, strict=True)) / total
+        seen = compressed.rows[: compressed.visible[0]]
+        rows = seen if compressed.chosen is None else seen.take(compressed.chosen[0], axis=0)
+    q = q * np.float32(q.shape[1] ** -0.5)
+    scores = np.empty((len(q), split + (0 if rows is None else len(rows))), np.float32)
+    np.matmul(q, window.T, out=scores[:, :split])
+    if rows is not None:
+        scores[:, split:] = (rows @ q.T).T  # the other way round takes twice as long for many rows
+    total = _softmax(scores, sinks)
+    out = scores[:, :split] @ window
+    if rows is not None:
+        out += scores[:, split:] @ rows
+    out /= total
+    return out
 
 
 def prefill(q: Float, window: Float, before: int, size: int, compressed: Compressed | None, sinks: Float) -> Float:
     """Many tokens: q [C, H, d]; window [before + C, d] holds `before` older rows, then the span's own. [C, H, d]
 
-    Works in tiles of 128 queries, so that memory is bounded and a result does not depend on the chunk it came in.
+    Works in tiles of a few queries, so that memory is bounded and few rows outside a query's window are multiplied.
     """
     out = np.empty_like(q)
-    for low in range(0, len(q), PAGE_TOKENS):
-        high = min(low + PAGE_TOKENS, len(q))
+    for low in range(0, len(q), TILE):
+        high = min(low + TILE, len(q))
         oldest = max(0, low + before - size + 1)
-        seen = _window_mask(low + before - oldest, high - low, size)
+        hidden = _window_mask(low + before - oldest, high - low, size)
         tile = None if compressed is None else _tile(compressed, low, high)
-        out[low:high] = _attend_tile(q[low:high], window[oldest : high + before], seen, tile, sinks)
+        out[low:high] = _attend_tile(q[low:high], window[oldest : high + before], hidden, tile, sinks)
     return out
+
+
+def _softmax(scores: Float, sinks: Float) -> Float:
+    """Turn scores [..., H, n] into weights in place, and return what they are to be divided by, [..., H, 1]."""
+    top = np.maximum(scores.max(-1), sinks)[..., None]
+    scores -= top
+    np.exp(scores, out=scores)
+    total = np.exp(sinks[:, None] - top)
+    total += scores.sum(-1, keepdims=True)
+    return total
 
 
 def _tile(compressed: Compressed, low: int, high: int) -> Compressed:
@@ -62,52 +77,47 @@ def _tile(compressed: Compressed, low: int, high: int) -> Compressed:
     return Compressed(rows, visible, chosen)
 
 
-def _window_mask(first: int, count: int, size: int) -> NDArray[np.bool_]:
-    """Which of `first + count` rows each of the last `count` tokens sees: itself and `size - 1` before it."""
-    back = (first + np.arange(count))[:, None] - np.arange(first + count)  # [count, rows]
-    return (back >= 0) & (back < size)
+@lru_cache(maxsize=16)
+def _window_mask(first: int, count: int, size: int) -> Float:
+    """0 or -inf, [count, 1, first + count]: each of the last `count` rows sees itself and `size - 1` before it."""
+    back = (first + np.arange(count))[:, None] - np.arange(first + count)
+    return _mask((back >= 0) & (back < size))
 
 
-def _attend_tile(
-    q: Float, window: Float, seen: NDArray[np.bool_], compressed: Compressed | None, sinks: Float
-) -> Float:
-    scale = np.float32(q.shape[2] ** -0.5)
-    scores = [_dense_scores(q * scale, window, seen)]
-    if compressed is not None:
-        scores.append(_compressed_scores(q * scale, compressed))
-    top = np.max([s.max(2, initial=-np.inf) for s in scores], axis=0)
-    top = np.maximum(top, sinks)[:, :, None]  # [C, H, 1]
-    weights = [np.exp(s - top) for s in scores]
-    total = np.exp(sinks[:, None] - top) + sum(w.sum(2, keepdims=True) for w in weights)
-    out = _dense_values(weights[0], window)
-    if compressed is not None:
-        out += _compressed_values(weights[1], compressed)
-    return out / total
+def _mask(seen: NDArray[np.bool_]) -> Float:
+    """What to add to scores: 0 where seen, -inf elsewhere; [C, 1, n] of [C, n]."""
+    return np.where(seen, np.float32(0), np.float32(-np.inf))[:, None, :]
 
 
-def _dense_scores(q: Float, rows: Float, seen: NDArray[np.bool_]) -> Float:
-    """[C, H, n], -inf where a token does not see a row."""
-    tokens, heads, width = q.shape
-    scores = (q.reshape(-1, width) @ rows.T).reshape(tokens, heads, -1)
-    scores += np.where(seen, np.float32(0), np.float32(-np.inf))[:, None, :]
-    return scores
+def _attend_tile(q: Float, window: Float, hidden: Float, compressed: Compressed | None, sinks: Float) -> Float:
+    """q [C, H, d] over window rows [m, d], less those that are `hidden`, and over compressed rows."""
+    (tokens, heads, width), split = q.shape, len(window)
+    keys = None if compressed is None else _keys(compressed)  # [n, d], or [C, n, d] if each token chose its own
+    scores = np.empty((tokens, heads, split + (0 if keys is None else keys.shape[-2])), np.float32)
+    q = q * np.float32(width**-0.5)
+    _multiply(q, np.ascontiguousarray(window.T), scores[:, :, :split])
+    scores[:, :, :split] += hidden
+    if compressed is not None and keys is not None:
+        _multiply(q, keys.swapaxes(-1, -2), scores[:, :, split:])
+        places = np.arange(len(keys)) if compressed.chosen is None else compressed.chosen
+        if compressed.visible[0] <= places.max(initial=-1):
+            scores[:, :, split:] += _mask(places < compressed.visible[:, None])
+    total = _softmax(scores, sinks)
+    out = _multiply(scores[:, :, :split], window, np.empty_like(q))
+    if keys is not None:
+        out += _multiply(scores[:, :, split:], keys, q)
+    out /= total
+    return out
 
 
-def _dense_values(weights: Float, rows: Float) -> Float:
-    tokens, heads, count = weights.shape
-    return (weights.reshape(-1, count) @ rows).reshape(tokens, heads, -1)
+def _keys(compressed: Compressed) -> Float:
+    return compressed.rows if compressed.chosen is None else compressed.rows.take(compressed.chosen, axis=0)
 
 
-def _compressed_scores(q: Float, compressed: Compressed) -> Float:
-    rows, visible, chosen = compressed.rows, compressed.visible[:, None], compressed.chosen
-    if chosen is None:
-        return _dense_scores(q, rows, np.arange(len(rows)) < visible)
-    scores = q @ rows[chosen].swapaxes(1, 2)  # [C, H, k]
-    scores += np.where(chosen < visible, np.float32(0), np.float32(-np.inf))[:, None, :]
-    return scores
-
-
-def _compressed_values(weights: Float, compressed: Compressed) -> Float:
-    if compressed.chosen is None:
-        return _dense_values(weights, compressed.rows)
-    return weights @ compressed.rows[compressed.chosen]
+def _multiply(x: Float, matrix: Float, out: Float) -> Float:
+    """x [C, H, k] by matrix [k, n], or by [C, k, n], into out [C, H, n]; one product over all tokens if it can be."""
+    if matrix.ndim == 3:
+        return np.matmul(x, matrix, out=out)
+    flat = (len(x) * x.shape[1], -1)
+    np.matmul(x.reshape(flat), matrix, out=out.reshape(flat))
+    return out

@@ -20,18 +20,24 @@ def closed_windows(pairs: Float, ring: Float, segment: Segment, ratio: int) -> F
 
     pairs is [2, count, c*width], ring [2, m, c*width] of the span's slot; the ring is brought up to date.
     """
-    start, end = segment.span.start, segment.span.start + segment.span.count
-    first, last = start // ratio, end // ratio
+    start, count, size = segment.span.start, segment.span.count, ring.shape[1]
+    first, last = start // ratio, (start + count) // ratio
+    # the window that `start` falls into, and for CSA the one before it
+    oldest = max(0, first - 1) * ratio if ratio == CSA else first * ratio
+    if count == 1:  # decode: most tokens close nothing, and the ring holds all that a closing one needs
+        ring[:, start % size] = pairs[:, 0]
+        return _pooled(ring[:, np.arange(oldest, start + 1) % size], first, ratio) if last > first else None
     rows = None
     if last > first:
-        # the window that `start` falls into, and for CSA the one before it
-        oldest = max(0, first - 1) * ratio if ratio == CSA else first * ratio
-        carried = ring[:, np.arange(oldest, start) % ring.shape[1]]
-        tokens = np.concatenate([carried, pairs], axis=1)[:, : last * ratio - oldest]
-        rows = _overlapped(tokens, first) if ratio == CSA else _plain(tokens, ratio)
-    kept = min(segment.span.count, ring.shape[1])
-    ring[:, np.arange(end - kept, end) % ring.shape[1]] = pairs[:, segment.span.count - kept :]
+        carried = ring[:, np.arange(oldest, start) % size]
+        rows = _pooled(np.concatenate([carried, pairs], axis=1)[:, : last * ratio - oldest], first, ratio)
+    kept = min(count, size)
+    ring[:, np.arange(start + count - kept, start + count) % size] = pairs[:, count - kept :]
     return rows
+
+
+def _pooled(tokens: Float, first: int, ratio: int) -> Float:
+    return _overlapped(tokens, first) if ratio == CSA else _plain(tokens, ratio)
 
 
 def _plain(tokens: Float, ratio: int) -> Float:

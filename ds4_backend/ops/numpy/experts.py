@@ -4,16 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ds4_backend.ops.base import Experts, Router
-from ds4_backend.ops.numpy.arithmetic import linear, sigmoid
+from ds4_backend.ops.numpy.arithmetic import linear
 
 Float = NDArray[np.float32]
 Observer = Callable[[str, NDArray[np.intp], Float], None]
 """Called with `gate_up` or `down`, expert ids [R] and the rows [R, width] that entered those experts."""
+
+
+class Packed(NamedTuple):
+    """One layer's experts, the shared one last, transposed: gate beside up [E + 1, D, 2F], down [E + 1, F, D]."""
+
+    layer: int
+    gate_up: Float
+    down: Float
+    clamp: float
+
+
+def pack(e: Experts) -> Packed:
+    """Gate and up read the same input, so they are one matrix; the shared expert is one more that every token uses."""
+    count, width, entering = e.gate.shape
+    gate_up = np.empty((count + 1, entering, 2 * width), np.float32)
+    gate_up[:-1, :, :width], gate_up[-1, :, :width] = e.gate.swapaxes(1, 2), e.shared_gate.T
+    gate_up[:-1, :, width:], gate_up[-1, :, width:] = e.up.swapaxes(1, 2), e.shared_up.T
+    down = np.concatenate([e.down.swapaxes(1, 2), e.shared_down.T[None]])
+    return Packed(e.layer, gate_up, np.ascontiguousarray(down), e.clamp)
 
 
 def route(x: Float, router: Router, ids: NDArray[np.int32], used: int, scale: float) -> tuple[NDArray[np.intp], Float]:
@@ -25,48 +45,74 @@ def route(x: Float, router: Router, ids: NDArray[np.int32], used: int, scale: fl
     if router.table is not None:
         chosen = router.table[ids].astype(np.intp)
     else:
-        chosen = np.argsort(-(affinity + router.bias), axis=1, kind="stable")[:, :used]
+        chosen = (-(affinity + router.bias)).argsort(axis=1, kind="stable")[:, :used]
     weights = affinity[np.arange(len(x))[:, None], chosen]
-    return chosen, weights / weights.sum(1, keepdims=True) * np.float32(scale)
+    weights *= np.float32(scale) / weights.sum(1, keepdims=True)
+    return chosen, weights
 
 
-def mixture(x: Float, chosen: NDArray[np.intp], weights: Float, e: Experts, observe: Observer | None = None) -> Float:
+def mixture(x: Float, chosen: NDArray[np.intp], weights: Float, e: Packed, observe: Observer | None = None) -> Float:
     """Routed experts' weighted sum plus the shared expert: [T, D]."""
     if len(x) == 1 and observe is None:
         return _of_one(x[0], chosen[0].tolist(), weights[0], e)[None]
-    out = linear(swiglu(linear(x, e.shared_gate), linear(x, e.shared_up), e.clamp), e.shared_down)
-    return out + _grouped(x, chosen, weights, e, observe)
+    return _grouped(x, chosen, weights, e, observe)
 
 
-def swiglu(gate: Float, up: Float, clamp: float) -> Float:
-    """silu(min(gate, clamp)) * clip(up, -clamp, clamp): the gate is clamped from above only."""
-    gate = np.minimum(gate, np.float32(clamp))
-    return gate * sigmoid(gate) * np.clip(up, np.float32(-clamp), np.float32(clamp))
+def swiglu(gate_up: Float, clamp: float) -> Float:
+    """silu(min(gate, clamp)) * clip(up, -clamp, clamp) of [R, 2F], gate before up: the gate is clamped from above only.
+
+    Overwrites its input.
+    """
+    width = gate_up.shape[1] // 2
+    np.minimum(gate_up, clamp, out=gate_up)
+    gate, up = gate_up[:, :width], gate_up[:, width:]
+    raised = np.maximum(gate, -88)  # e^88 is the last that float32 holds
+    np.negative(raised, out=raised)
+    np.exp(raised, out=raised)
+    raised += 1
+    np.divide(gate, raised, out=raised)
+    np.maximum(up, -clamp, out=up)
+    raised *= up
+    return raised
 
 
-def _of_one(x: Float, chosen: list[int], weights: Float, e: Experts) -> Float:
+def _of_one(x: Float, chosen: list[int], weights: Float, e: Packed) -> Float:
     """One token [D]: its experts and the shared one side by side, so that the activation runs once."""
-    gates = [e.gate[i] for i in chosen] + [e.shared_gate]
-    ups = [e.up[i] for i in chosen] + [e.shared_up]
-    downs = [e.down[i] for i in chosen] + [e.shared_down]
-    middle = swiglu(np.array([w @ x for w in gates]), np.array([w @ x for w in ups]), e.clamp)  # [k + 1, F]
+    chosen.append(-1)
+    entered = np.empty((len(chosen), e.gate_up.shape[2]), np.float32)
+    for row, expert in zip(entered, chosen, strict=True):
+        np.dot(x, e.gate_up[expert], out=row)
+    middle = swiglu(entered, e.clamp)  # [k + 1, F]
     middle[:-1] *= weights[:, None]
-    return sum(down @ row for down, row in zip(downs, middle, strict=True))
+    return sum(row.dot(e.down[expert]) for expert, row in zip(chosen, middle, strict=True))
 
 
-def _grouped(x: Float, chosen: NDArray[np.intp], weights: Float, e: Experts, observe: Observer | None) -> Float:
-    """All (token, expert) pairs, sorted by expert so that each expert's weights are used once."""
-    used = chosen.shape[1]
+def _grouped(x: Float, chosen: NDArray[np.intp], weights: Float, e: Packed, observe: Observer | None) -> Float:
+    """All (token, expert) pairs, sorted by expert so that each expert's weights are used once; then the shared one."""
+    tokens, used = chosen.shape
     order = np.argsort(chosen, axis=None, kind="stable")
-    experts, tokens = chosen.reshape(-1)[order], order // used
-    result = np.empty((len(order), x.shape[1]), np.float32)
-    bounds = np.flatnonzero(np.diff(experts, prepend=-1, append=-1))
-    for low, high in pairwise(bounds):
-        expert, rows = experts[low], x[tokens[low:high]]
-        middle = swiglu(rows @ e.gate[expert].T, rows @ e.up[expert].T, e.clamp)
-        middle *= weights.reshape(-1)[order[low:high], None]
-        if observe is not None:
-            observe("gate_up", experts[low:high], rows)
-            observe("down", experts[low:high], middle)
-        result[order[low:high]] = middle @ e.down[expert].T
-    return result.reshape(len(x), used, -1).sum(1)
+    experts = chosen.reshape(-1)[order]
+    bounds = [*np.flatnonzero(np.diff(experts, prepend=-1)).tolist(), len(order)]
+    parts = [(experts[low], low, high) for low, high in pairwise(bounds)] + [(-1, len(order), len(order) + tokens)]
+    rows = x.take(np.concatenate([order // used, np.arange(tokens)]), axis=0)
+    entered = _each(rows, e.gate_up, parts)
+    middle = swiglu(entered, e.clamp)
+    middle[: len(order)] *= weights.reshape(-1)[order, None]
+    if observe is not None:
+        observe("gate_up", experts, rows[: len(order)])
+        observe("down", experts, middle[: len(order)])
+    left = _each(middle, e.down, parts)
+    out = left[len(order) :]
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))  # where a pair went
+    for column in place.reshape(tokens, used).T:
+        out += left.take(column, axis=0)
+    return out
+
+
+def _each(rows: Float, matrices: Float, parts: list[tuple[int, int, int]]) -> Float:
+    """Rows `low` to `high` through the matrix [in, out] of their expert, for every (expert, low, high)."""
+    out = np.empty((len(rows), matrices.shape[2]), np.float32)
+    for expert, low, high in parts:
+        np.matmul(rows[low:high], matrices[expert], out=out[low:high])
+    return out

@@ -16,9 +16,9 @@ from ds4_backend.gguf.reader import Tensor
 from ds4_backend.ops import simulate
 from ds4_backend.ops.base import Batch, Compressor, Experts, Head, HyperConnection, Ops, Router, State
 from ds4_backend.ops.numpy import attention, compress, hyper, indexer
-from ds4_backend.ops.numpy.arithmetic import linear, rms_norm, rms_scale, rotate, sigmoid
+from ds4_backend.ops.numpy.arithmetic import by_columns, linear, rms_norm, rms_scale, rotate, sigmoid
 from ds4_backend.ops.numpy.attention import Compressed
-from ds4_backend.ops.numpy.experts import mixture, route
+from ds4_backend.ops.numpy.experts import Packed, mixture, pack, route
 from ds4_backend.ops.numpy.state import NumpyState
 from ds4_backend.ops.numpy.step import Rotations, Segment, Step
 
@@ -52,6 +52,9 @@ class NumpyOps(Ops):
     # Weights
 
     def matrix(self, tensor: Tensor) -> Float:
+        return by_columns(tensor.dequantize())
+
+    def table(self, tensor: Tensor) -> Float:
         return tensor.dequantize()
 
     def vector(self, tensor: Tensor) -> NDArray[np.generic]:
@@ -61,13 +64,14 @@ class NumpyOps(Ops):
     def stack(self, tensors: Sequence[Tensor]) -> Stack:
         parts = [t.dequantize() for t in tensors]
         ends = [0, *accumulate(len(part) for part in parts)]
-        # a tall matrix times one row runs a fifth faster from columns
-        weight = np.asfortranarray(np.concatenate(parts))
-        return Stack(weight, tuple(slice(low, high) for low, high in pairwise(ends)))
+        return Stack(by_columns(np.concatenate(parts)), tuple(slice(low, high) for low, high in pairwise(ends)))
 
     def hyper_connection(self, fn: Tensor, scale: Tensor, base: Tensor) -> HyperConnection:
         plain = super().hyper_connection(fn, scale, base)
         return replace(plain, scale=hyper.expand_scale(plain.scale, self.geometry.hyper_connection_count))
+
+    def expert_weights(self, experts: Experts) -> Packed:
+        return pack(experts)
 
     # One forward pass
 
@@ -81,13 +85,12 @@ class NumpyOps(Ops):
     def embed(self, table: Float, step: Step) -> Float:
         return np.repeat(table[step.ids][:, None, :], self.geometry.hyper_connection_count, axis=1)
 
-    def hc_pre(self, streams: Float, hc: HyperConnection, norm: Float) -> tuple[Float, tuple[Float, Float]]:
-        inputs, outputs, mixing = hyper.gates(streams, hc, self.geometry)
-        x = (inputs[:, None, :] @ streams)[:, 0]
-        return rms_norm(x, norm, self.epsilon), (outputs, mixing)
+    def hc_pre(self, streams: Float, hc: HyperConnection, norm: Float) -> tuple[Float, Float]:
+        inputs, mix = hyper.gates(streams, hc, self.geometry)
+        return rms_norm(hyper.collapse(streams, inputs), norm, self.epsilon), mix
 
-    def hc_post(self, streams: Float, y: Float, mix: tuple[Float, Float]) -> Float:
-        return hyper.spread(streams, y, *mix)
+    def hc_post(self, streams: Float, y: Float, mix: Float) -> Float:
+        return hyper.spread(streams, y, mix)
 
     def project(self, x: Float, weights: Stack) -> tuple[Float, ...]:
         y = linear(x, weights.weight)
@@ -108,7 +111,9 @@ class NumpyOps(Ops):
     def compress(
         self, values: Float, gates: Float, compressor: Compressor, ratio: int, ordinal: int, kind: str, step: Step
     ) -> None:
-        pairs = np.array([values, gates + compressor.ape[step.positions % ratio]])  # [2, T, c*width]
+        pairs = np.empty((2, *values.shape), np.float32)  # [2, T, c*width]
+        pairs[0] = values
+        np.add(gates, compressor.ape[step.phases(ratio)], out=pairs[1])
         for segment in step.segments:
             ring = step.state.lanes[kind][ordinal][segment.span.slot]
             rows = compress.closed_windows(pairs[:, segment.tokens], ring, segment, ratio)
@@ -143,34 +148,37 @@ class NumpyOps(Ops):
         step: Step,
     ) -> Float:
         ratio = self.geometry.ratio(layer)
-        out = np.empty_like(q)
+        parts = []
         for i, s in enumerate(step.segments):
             chosen = selection[i] if selection is not None else None
             compressed = self._compressed(s, ratio, ordinal, chosen, step)
             ring = step.state.window[layer][s.span.slot]
-            out[s.tokens] = self._attend_span(s, q[s.tokens], rows[s.tokens], ring, compressed, sinks)
-        rotate(out, step.turn(ratio).conj()[:, None, :])
+            parts.append(self._attend_span(s, q[s.tokens], rows[s.tokens], ring, compressed, sinks))
+        out = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        rotate(out, step.turn_back(ratio)[:, None, :])
         return out
 
     def grouped_output(self, heads: Float, a: Float, b: Float) -> Float:
         groups = self.geometry.attention_output_group_count
-        per_group = heads.reshape(len(heads), groups, -1).swapaxes(0, 1)  # [G, T, H/G*d]
-        low = per_group @ a.reshape(groups, -1, per_group.shape[2]).swapaxes(1, 2)  # [G, T, rank]
-        return linear(low.swapaxes(0, 1).reshape(len(heads), -1), b)
+        per_group = heads.reshape(len(heads), groups, -1)  # [T, G, H/G*d]
+        matrices = a.T.reshape(per_group.shape[2], groups, -1)  # [H/G*d, G, rank]
+        low = np.empty((len(heads), groups, matrices.shape[2]), np.float32)
+        np.matmul(per_group.swapaxes(0, 1), matrices.swapaxes(0, 1), out=low.swapaxes(0, 1))
+        return linear(low.reshape(len(heads), -1), b)
 
     def route(self, x: Float, router: Router, step: Step) -> tuple[NDArray[np.intp], Float]:
         return route(x, router, step.ids, self.geometry.expert_used_count, self.geometry.expert_weights_scale)
 
-    def experts(self, x: Float, chosen: NDArray[np.intp], weights: Float, experts: Experts) -> Float:
+    def experts(self, x: Float, chosen: NDArray[np.intp], weights: Float, experts: Experts | Packed) -> Float:
         observe = None if self.observer is None else partial(self.observer, experts.layer)
-        return mixture(x, chosen, weights, experts, observe)
+        packed = experts if isinstance(experts, Packed) else pack(experts)
+        return mixture(x, chosen, weights, packed, observe)
 
     def head(self, streams: Float, wanted: NDArray[np.int32], head: Head) -> Float:
         streams = streams[wanted]
         gates = sigmoid(hyper.mixes(streams, head.fn, self.epsilon) * head.scale + head.base)
         gates += np.float32(self.geometry.hyper_connection_epsilon)
-        h = np.matmul(gates[:, None, :], streams)[:, 0]
-        return linear(rms_norm(h, head.norm, self.epsilon), head.output)
+        return linear(rms_norm(hyper.collapse(streams, gates), head.norm, self.epsilon), head.output)
 
     def to_host(self, array: Float) -> Float:
         return array
@@ -185,7 +193,7 @@ class NumpyOps(Ops):
 
     def _choose(self, s: Segment, heads: Float, weights: Float, pool: Float, step: Step) -> NDArray[np.intp]:
         """The indexer's rows for one span, [count, k]."""
-        visible = (step.positions[s.tokens] + 1) // CSA
+        visible = s.visible(CSA)
         values = indexer.scores(heads[s.tokens], weights[s.tokens], s.rows(pool, int(visible[-1])))
         return indexer.top_k(values, visible, self.geometry.attention_indexer_top_k)
 
@@ -195,7 +203,7 @@ class NumpyOps(Ops):
         """A span's compressed rows, or None where it has none yet."""
         if ratio == SLIDING or s.span.start + s.span.count < ratio:
             return None
-        visible = (step.positions[s.tokens] + 1) // ratio
+        visible = s.visible(ratio)
         pool = step.state.pools["hca" if ratio == HCA else "csa"][ordinal]
         return Compressed(s.rows(pool, int(visible[-1])), visible, chosen)
 

@@ -39,6 +39,7 @@ class Segment:
 
     span: Span
     begin: int
+    _visible: dict[int, NDArray[np.int32]] = field(default_factory=dict)
 
     @property
     def tokens(self) -> slice:
@@ -51,6 +52,13 @@ class Segment:
         if pages and pages[-1] - pages[0] == len(pages) - 1 and all(b - a == 1 for a, b in pairwise(pages)):
             return pages[0]
         return None
+
+    def visible(self, ratio: int) -> NDArray[np.int32]:
+        """How many compressed rows of this ratio each token sees, [count]."""
+        if ratio not in self._visible:
+            start, end = self.span.start, self.span.start + self.span.count
+            self._visible[ratio] = np.arange(start + 1, end + 1, dtype=np.int32) // ratio
+        return self._visible[ratio]
 
     def rows(self, pool: Float, count: int) -> Float:
         """The first `count` rows of this conversation in a pool [pages, rows, width]; a view if its pages are a run."""
@@ -83,15 +91,30 @@ class Step:
         for span in batch.spans:
             self.segments.append(Segment(span, begin))
             begin += span.count
-        self._turns: dict[bool, Complex] = {}
+        self._turns: dict[bool, tuple[Complex, Complex]] = {}
+        self._phases: dict[int, NDArray[np.int32]] = {}
         self._row_turns: dict[tuple[int, int, int], Complex] = {}
 
     def turn(self, ratio: int) -> Complex:
         """Rotation of every token for layers of this ratio, [T, R/2]."""
+        return self._both_turns(ratio)[0]
+
+    def turn_back(self, ratio: int) -> Complex:
+        """The reverse of `turn`."""
+        return self._both_turns(ratio)[1]
+
+    def _both_turns(self, ratio: int) -> tuple[Complex, Complex]:
         kind = ratio != SLIDING
         if kind not in self._turns:
-            self._turns[kind] = self.rotations.at(self.positions, ratio)
+            turn = self.rotations.at(self.positions, ratio)
+            self._turns[kind] = turn, turn.conj()
         return self._turns[kind]
+
+    def phases(self, ratio: int) -> NDArray[np.int32]:
+        """Place of every token in its window, [T]."""
+        if ratio not in self._phases:
+            self._phases[ratio] = self.positions % ratio
+        return self._phases[ratio]
 
     def row_turn(self, ratio: int, first: int, count: int) -> Complex:
         """Rotation of compressed rows `first` onward: a row stands at its window's first token. [count, R/2]"""
@@ -100,4 +123,3 @@ class Step:
             positions = np.arange(first * ratio, (first + count) * ratio, ratio, dtype=np.int32)
             self._row_turns[key] = self.rotations.at(positions, ratio)
         return self._row_turns[key]
-
