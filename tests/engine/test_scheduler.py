@@ -12,6 +12,7 @@ from engine_fakes import WritingModel, ask, engine_that_writes
 from ds4_backend.engine.channel import BOUND
 from ds4_backend.engine.local import LocalEngine
 from ds4_backend.errors import Busy
+from ds4_backend.tokenizer import ASSISTANT, USER
 from ds4_backend.types import End, Event, Failed, Progress, Request, TextDelta
 
 
@@ -99,27 +100,28 @@ def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
 
 
 def test_of_those_that_wait_the_higher_priority_goes_first() -> None:
-    engine, model = engine_that_writes("ok", active=1)
+    order: list[str] = []
+
+    def reply(prompt: str) -> str:
+        order.append(prompt.removesuffix(ASSISTANT).rpartition(USER)[2])
+        return "ok"
+
+    engine, model = engine_that_writes(reply, active=1)
     reading, go_on = held(model)
     first = engine.chat(ask("first"))
     next(first)
     reading.wait()
-    order: list[str] = []
-
-    def work(name: str, priority: int) -> None:
-        list(engine.chat(ask(name, priority=priority)))
-        order.append(name)
-
     threads = []
     for number, (name, priority) in enumerate([("low", -1), ("plain", 0), ("high", 5), ("plain too", 0)], 1):
-        threads.append(threading.Thread(target=work, args=(name, priority)))
+        request = ask(name, priority=priority)
+        threads.append(threading.Thread(target=lambda request=request: list(engine.chat(request))))
         threads[-1].start()
         wait_for(lambda number=number: engine.status()["queued"] == number)
     go_on.set()
     list(first)
     for thread in threads:
         thread.join()
-    assert order == ["high", "plain", "plain too", "low"]
+    assert order == ["first", "high", "plain", "plain too", "low"]
 
 
 def test_one_too_many_is_refused_with_the_numbers() -> None:
