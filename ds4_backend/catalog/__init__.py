@@ -17,6 +17,9 @@ from ds4_backend.errors import NotInstalled, UnknownModel
 from ds4_backend.settings import Registered, Settings
 
 TINY = "ds4-tiny"
+TINY_ABOUT = "a very small model of the same architecture, part of this package"
+TINY_LIMITS = (1 << 15, 1 << 10)
+"""Context and answer of the embedded model, in tokens. It may repeat itself for ever."""
 FLASH_NAME = "ds4-flash"
 FLASH_ALIAS = "ds4"
 
@@ -25,7 +28,8 @@ FLASH_ALIAS = "ds4"
 class Entry:
     """One model as a list shows it. `path` is None where its weights are not on this machine.
 
-    `context` is the user's own limit in tokens, from the config file; None means what the file allows.
+    `context` limits prompt and answer, in tokens: the user's own word from the config file, or ours for the embedded
+    model; None means what the file allows. `answer` is how long an answer may be where the request does not say.
     """
 
     name: str
@@ -33,6 +37,7 @@ class Entry:
     path: Path | None
     about: str
     context: int | None = None
+    answer: int | None = None
 
 
 def models(settings: Settings | None = None) -> tuple[Entry, ...]:
@@ -43,7 +48,7 @@ def models(settings: Settings | None = None) -> tuple[Entry, ...]:
     flash = _best_installed(settings)
     about = f"DeepSeek V4 Flash, build {flash[0].name}" if flash else "DeepSeek V4 Flash, not downloaded"
     known = (
-        Entry(TINY, (), _tiny_path(), "a very small model of the same architecture, part of this package"),
+        Entry(TINY, (), _tiny_path(), TINY_ABOUT, *TINY_LIMITS),
         Entry(FLASH_NAME, (FLASH_ALIAS,), flash[1] if flash else None, about),
     )
     return own + tuple(_without(entry, taken) for entry in known if entry.name not in taken)
@@ -67,6 +72,14 @@ def resolve(name: str, settings: Settings | None = None) -> Path:
     if name.endswith(".gguf") or "/" in name:
         return _given_path(name)
     raise _unknown_model(name, settings)
+
+
+def limits(path: Path, settings: Settings | None = None) -> tuple[int | None, int | None]:
+    """`Entry.context` and `Entry.answer` of the model whose file is `path`; None where nobody has set them."""
+    for entry in models(settings):
+        if entry.path is not None and entry.path.resolve() == path.resolve():
+            return entry.context, entry.answer
+    return None, None
 
 
 def find_build(name: str) -> Build:

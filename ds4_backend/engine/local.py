@@ -39,10 +39,10 @@ class LocalEngine(Engine):
     """Answers from a loaded model, several requests at once.
 
     `name` is what the caller calls the model. `context` limits prompt plus answer, in tokens; None is what the file
-    allows. `kept` sequences stay in memory for requests that go on from them, and `disk` keeps state beyond that. At
-    most `active` answers are made at once, and `waiting` more may queue. All work is done on `worker`, the one that
-    loaded the model. `on_close` runs once, when the engine is closed; a model that the engine owns is then released,
-    too, once nothing runs.
+    allows. `answer` limits an answer whose request does not say; None is the context. `kept` sequences stay in memory
+    for requests that go on from them, and `disk` keeps state beyond that. At most `active` answers are made at once,
+    and `waiting` more may queue. All work is done on `worker`, the one that loaded the model. `on_close` runs once,
+    when the engine is closed; a model that the engine owns is then released, too, once nothing runs.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class LocalEngine(Engine):
         name: str,
         defaults: Sampling = REFERENCE,
         context: int | None = None,
+        answer: int | None = None,
         kept: int = KEPT,
         disk: DiskCache | None = None,
         worker: Worker | None = None,
@@ -66,6 +67,7 @@ class LocalEngine(Engine):
         self.model, self.tokenizer, self._dialect = model, tokenizer, dialect
         self._name, self._defaults, self._on_close = name, defaults, on_close
         self.context = min(context or model.geometry.context_length, model.geometry.context_length)
+        self._answer = answer or self.context
         turns = StoredTurns(disk.store, disk.fingerprint, tokenizer) if disk else Turns()
         self._shelf = Shelf(KeptSequences(kept), turns, disk)
         self._room = room
@@ -224,7 +226,7 @@ class LocalEngine(Engine):
                 "answered there; shorten the conversation"
             )
         if max_tokens is None:
-            return left, "context"
+            return (left, "context") if left <= self._answer else (self._answer, "max_tokens")
         if max_tokens > left:
             raise ContextOverflow(
                 f"the prompt has {prompt:,} tokens and max_tokens is {max_tokens:,}, together {prompt + max_tokens:,}; "

@@ -146,13 +146,15 @@ def _load(name: str, path: Path, settings: Settings, progress: Progress, make_ro
     except BaseException:
         worker.close()
         raise
+    context, answer = catalog.limits(path, settings)
     return LocalEngine(
         model,
         tokenizer,
         profile.dialect,
         name=path.stem,
         defaults=defaults,
-        context=_context(path, settings),
+        context=context,
+        answer=answer,
         disk=disk,
         worker=worker,
         room=Room(model.geometry, path.stem),
@@ -195,11 +197,6 @@ def ops_for(settings: Settings, file: GGUF) -> str:
 
 def _expert_formats(file: GGUF) -> set[str]:
     return {tensor.format.name for name, tensor in file.tensors.items() if "_exps." in name}
-
-
-def _context(path: Path, settings: Settings) -> int | None:
-    limits = [model.context for model in settings.models if model.path.resolve() == path]
-    return limits[0] if limits else None
 
 
 def _forget(path: Path) -> None:

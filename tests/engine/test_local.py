@@ -293,3 +293,10 @@ def test_the_generator_of_an_exhausted_answer_holds_nothing() -> None:
     while not isinstance(next(events), End):
         pass
     assert not engine.status()["running"]  # though the generator was not read to its very end
+
+
+def test_an_answer_of_open_length_ends_where_the_model_has_a_limit_of_its_own() -> None:
+    engine, _ = engine_that_writes("abcdefgh", answer=3)
+    events = list(engine.chat(ask("hi")))
+    assert (text_of(events), end_of(events).finish_reason) == ("abc", "length")
+    assert text_of(list(engine.chat(ask("hi", max_tokens=20)))) == "abcdefgh"

@@ -445,7 +445,7 @@ def test_the_profile_tells_agents_what_the_model_can_do() -> None:
     profile: Any = tiny().profile
     assert profile["structured_output"] and profile["tool_calling"] and profile["reasoning_output"]
     assert not profile["image_inputs"]
-    assert profile["max_input_tokens"] == 1 << 20
+    assert profile["max_input_tokens"] == 1 << 15
 
 
 def test_a_registered_models_own_limit_is_in_its_profile(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
