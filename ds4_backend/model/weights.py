@@ -8,7 +8,7 @@ from typing import Any
 
 from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
 from ds4_backend.gguf.reader import Tensor
-from ds4_backend.ops.base import Compressor, Experts, Head, HyperConnection, Matrix, Ops, Router
+from ds4_backend.ops.base import Compressor, Head, HyperConnection, Matrix, Ops, Router
 
 KINDS: dict[int, tuple[tuple[str, str], ...]] = {
     SLIDING: (),
@@ -144,14 +144,6 @@ def _attention(w: _Named, g: Geometry, index: int) -> Attention:
 
 
 def _experts(w: _Named, g: Geometry, index: int) -> Any:
-    plain = Experts(
-        layer=index,
-        gate=w.matrix("ffn_gate_exps"),
-        up=w.matrix("ffn_up_exps"),
-        down=w.matrix("ffn_down_exps"),
-        shared_gate=w.matrix("ffn_gate_shexp"),
-        shared_up=w.matrix("ffn_up_shexp"),
-        shared_down=w.matrix("ffn_down_shexp"),
-        clamp=g.swiglu_clamp_exp[index],
-    )
-    return w.ops.expert_weights(plain)
+    parts = ("gate_exps", "up_exps", "down_exps", "gate_shexp", "up_shexp", "down_shexp")
+    tensors = [w.tensor(f"ffn_{part}") for part in parts]
+    return w.ops.expert_weights(index, g.swiglu_clamp_exp[index], tensors)

@@ -201,9 +201,10 @@ class Ops(ABC):
         """A weight [rows, width] of which single rows are looked up, for `embed`."""
         return self.matrix(tensor)
 
-    def expert_weights(self, experts: Experts) -> Any:
-        """One layer's feed-forward weights, in whatever form `experts` wants them."""
-        return experts
+    def expert_weights(self, layer: int, clamp: float, tensors: Sequence[Tensor]) -> Any:
+        """One layer's feed-forward weights, in whatever form `experts` wants them; tensors as `Experts` orders them."""
+        gate, up, down, *shared = (self.matrix(tensor) for tensor in tensors)
+        return Experts(layer, gate, up, down, shared[0], shared[1], shared[2], clamp)
 
     # One forward pass --------------------------------------------------------------------------------------------
 

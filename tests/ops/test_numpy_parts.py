@@ -9,6 +9,7 @@ from ds4_backend.ops.numpy import attention, compress, hyper, indexer
 from ds4_backend.ops.numpy.arithmetic import rms_norm, sigmoid
 from ds4_backend.ops.numpy.experts import mixture, pack, route, swiglu
 from ds4_backend.ops.numpy.step import Segment
+from ds4_backend.ops.numpy.store import BLOCK, Store
 
 RNG = np.random.default_rng(7)
 
@@ -193,7 +194,7 @@ def test_the_mixture_is_the_weighted_sum_of_its_experts_and_the_shared_one(token
     x, e = normal(tokens, 8), small_experts()
     chosen, weights = np.array([[1, 4]] * tokens), np.abs(normal(tokens, 2))
     chosen[0] = [3, 3]  # a checkpoint whose hash table was left at its default repeats an expert
-    got = mixture(x, chosen, weights, pack(e))
+    got = mixture(x, chosen, weights, pack(e, Store()))
     for t in range(tokens):
         y = e.shared_down @ silu_up(e.shared_gate @ x[t], e.shared_up @ x[t], 2.0)
         for expert, weight in zip(chosen[t], weights[t], strict=True):
@@ -204,9 +205,20 @@ def test_the_mixture_is_the_weighted_sum_of_its_experts_and_the_shared_one(token
 def test_an_observer_sees_every_pair_with_what_entered_the_expert():
     x, e, seen = normal(5, 8), small_experts(), []
     chosen, weights = np.array([[0, 1], [1, 2], [2, 3], [3, 4], [4, 0]]), np.abs(normal(5, 2))
-    mixture(x, chosen, weights, pack(e), lambda what, experts, rows: seen.append((what, experts, rows)))
+    mixture(x, chosen, weights, pack(e, Store()), lambda what, experts, rows: seen.append((what, experts, rows)))
     inputs = [(w, i, r) for w, ids, rows in seen for i, r in zip(ids, rows, strict=True)]
     assert sorted(i for w, i, _ in inputs if w == "gate_up") == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     expert, row = next((i, r) for w, i, r in inputs if w == "down" and i == 1)
     t, k = 0, 1
     np.testing.assert_allclose(row, weights[t, k] * silu_up(e.gate[expert] @ x[t], e.up[expert] @ x[t], 2.0), rtol=1e-4)
+
+
+def test_weights_in_a_store_keep_their_values_side_by_side():
+    store, weights = Store(), [normal(5, 7), normal(2, 3, 4), normal(9, 2)]
+    placed = [store.by_columns(weight) for weight in weights]
+    for weight, got in zip(weights, placed, strict=True):
+        np.testing.assert_array_equal(got, weight)
+        assert got.swapaxes(-1, -2).flags.c_contiguous
+    assert placed[0].base is placed[1].base  # one block
+    large = store.empty(BLOCK // 2 + 1)
+    assert large.base is None

@@ -53,11 +53,6 @@ def rotate(x: Float, turn: Complex) -> None:
     pairs *= turn
 
 
-def by_columns(weight: Float) -> Float:
-    """The same [..., out, in], laid out as [..., in, out]: BLAS multiplies rows by it up to twice as fast."""
-    return np.ascontiguousarray(weight.swapaxes(-1, -2)).swapaxes(-1, -2)
-
-
 def linear(x: Float, weight: Float) -> Float:
     """x [T, D] through weight [out, D]; one row goes by matrix-vector product, which BLAS does much faster."""
     if len(x) == 1:

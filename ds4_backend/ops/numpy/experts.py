@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ds4_backend.ops.base import Experts, Router
 from ds4_backend.ops.numpy.arithmetic import linear
+from ds4_backend.ops.numpy.store import Store
 
 Float = NDArray[np.float32]
 Observer = Callable[[str, NDArray[np.intp], Float], None]
@@ -26,14 +27,14 @@ class Packed(NamedTuple):
     clamp: float
 
 
-def pack(e: Experts) -> Packed:
+def pack(e: Experts, store: Store) -> Packed:
     """Gate and up read the same input, so they are one matrix; the shared expert is one more that every token uses."""
     count, width, entering = e.gate.shape
-    gate_up = np.empty((count + 1, entering, 2 * width), np.float32)
+    gate_up, down = store.empty(count + 1, entering, 2 * width), store.empty(count + 1, width, entering)
     gate_up[:-1, :, :width], gate_up[-1, :, :width] = e.gate.swapaxes(1, 2), e.shared_gate.T
     gate_up[:-1, :, width:], gate_up[-1, :, width:] = e.up.swapaxes(1, 2), e.shared_up.T
-    down = np.concatenate([e.down.swapaxes(1, 2), e.shared_down.T[None]])
-    return Packed(e.layer, gate_up, np.ascontiguousarray(down), e.clamp)
+    down[:-1], down[-1] = e.down.swapaxes(1, 2), e.shared_down.T
+    return Packed(e.layer, gate_up, down, e.clamp)
 
 
 def route(x: Float, router: Router, ids: NDArray[np.int32], used: int, scale: float) -> tuple[NDArray[np.intp], Float]:

@@ -16,11 +16,12 @@ from ds4_backend.gguf.reader import Tensor
 from ds4_backend.ops import simulate
 from ds4_backend.ops.base import Batch, Compressor, Experts, Head, HyperConnection, Ops, Router, State
 from ds4_backend.ops.numpy import attention, compress, hyper, indexer
-from ds4_backend.ops.numpy.arithmetic import by_columns, linear, rms_norm, rms_scale, rotate, sigmoid
+from ds4_backend.ops.numpy.arithmetic import linear, rms_norm, rms_scale, rotate, sigmoid
 from ds4_backend.ops.numpy.attention import Compressed
 from ds4_backend.ops.numpy.experts import Packed, mixture, pack, route
 from ds4_backend.ops.numpy.state import NumpyState
 from ds4_backend.ops.numpy.step import Rotations, Segment, Step
+from ds4_backend.ops.numpy.store import Store
 
 Float = NDArray[np.float32]
 
@@ -47,12 +48,13 @@ class NumpyOps(Ops):
             simulate.check_widths(geometry)
         self.epsilon = geometry.attention_layer_norm_rms_epsilon
         self.rotations = Rotations(geometry)
+        self.store = Store()
         self.observer: Callable[[int, str, NDArray[np.intp], Float], None] | None = None
 
     # Weights
 
     def matrix(self, tensor: Tensor) -> Float:
-        return by_columns(tensor.dequantize())
+        return self.store.by_columns(tensor.dequantize())
 
     def table(self, tensor: Tensor) -> Float:
         return tensor.dequantize()
@@ -64,14 +66,16 @@ class NumpyOps(Ops):
     def stack(self, tensors: Sequence[Tensor]) -> Stack:
         parts = [t.dequantize() for t in tensors]
         ends = [0, *accumulate(len(part) for part in parts)]
-        return Stack(by_columns(np.concatenate(parts)), tuple(slice(low, high) for low, high in pairwise(ends)))
+        shares = tuple(slice(low, high) for low, high in pairwise(ends))
+        return Stack(self.store.by_columns(np.concatenate(parts)), shares)
 
     def hyper_connection(self, fn: Tensor, scale: Tensor, base: Tensor) -> HyperConnection:
         plain = super().hyper_connection(fn, scale, base)
         return replace(plain, scale=hyper.expand_scale(plain.scale, self.geometry.hyper_connection_count))
 
-    def expert_weights(self, experts: Experts) -> Packed:
-        return pack(experts)
+    def expert_weights(self, layer: int, clamp: float, tensors: Sequence[Tensor]) -> Packed:
+        gate, up, down, *shared = (tensor.dequantize() for tensor in tensors)
+        return pack(Experts(layer, gate, up, down, shared[0], shared[1], shared[2], clamp), self.store)
 
     # One forward pass
 
@@ -171,7 +175,7 @@ class NumpyOps(Ops):
 
     def experts(self, x: Float, chosen: NDArray[np.intp], weights: Float, experts: Experts | Packed) -> Float:
         observe = None if self.observer is None else partial(self.observer, experts.layer)
-        packed = experts if isinstance(experts, Packed) else pack(experts)
+        packed = experts if isinstance(experts, Packed) else pack(experts, Store())
         return mixture(x, chosen, weights, packed, observe)
 
     def head(self, streams: Float, wanted: NDArray[np.int32], head: Head) -> Float:
