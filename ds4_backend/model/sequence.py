@@ -6,7 +6,6 @@ copies only the slot and the open page.
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,22 +31,25 @@ class Arena:
     def __init__(self, state: State) -> None:
         self.state = state
         self._users: Counter[int] = Counter()
-        self._free_pages: list[int] = []
+        self._free_pages: set[int] = set()
         self._free_slots: list[int] = []
         self._pages = self._slots = 0
 
     def take_page(self, after: int | None) -> int:
-        """A free page; the one right after `after` if that is free, so that a conversation's rows stay one run."""
+        """A free page; the one right after `after` if that is free, so that a conversation's rows stay one run.
+
+        Where it is not, the longest free run is gone on with, or the pools grow: as long as fewer pages are free than
+        in use, so that they never hold more than twice what was ever needed at once.
+        """
         if after is not None and after + 1 in self._free_pages:
             page = after + 1
-            self._free_pages.remove(page)
-            heapq.heapify(self._free_pages)
-        elif self._free_pages and after is None:
-            page = heapq.heappop(self._free_pages)
+        elif self._free_pages and (after is None or len(self._free_pages) > len(self._users)):
+            page = longest_run(self._free_pages)
         else:
             page = self._pages
             self._pages += 1
             self.state.reserve(self._pages, self._slots)
+        self._free_pages.discard(page)
         self._users[page] = 1
         return page
 
@@ -59,7 +61,7 @@ class Arena:
         self._users[page] -= 1
         if not self._users[page]:
             del self._users[page]
-            heapq.heappush(self._free_pages, page)
+            self._free_pages.add(page)
 
     def take_slot(self) -> int:
         if self._free_slots:
@@ -78,6 +80,18 @@ class Arena:
     @property
     def slots_in_use(self) -> int:
         return self._slots - len(self._free_slots)
+
+
+def longest_run(pages: set[int]) -> int:
+    """The first of the most successive numbers in `pages`; of equal runs the lowest."""
+    best = (0, 0)  # length, minus the first
+    for page in pages:
+        if page - 1 not in pages:
+            end = page
+            while end in pages:
+                end += 1
+            best = max(best, (end - page, -page))
+    return -best[1]
 
 
 class Sequence:

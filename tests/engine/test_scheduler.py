@@ -70,18 +70,26 @@ def test_requests_from_many_threads_are_answered_together() -> None:
 
 def test_a_long_prompt_and_a_running_answer_take_turns() -> None:
     engine, model = engine_that_writes("w" * 200)
-    first = engine.chat(ask("hi"))
-    while not isinstance(next(first), TextDelta):
-        pass
-    answers, join = started(engine, ask("x" * 2000))
-    list(first)
-    join()
+    writing, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        if len(model.batches) == 5:
+            writing.set()
+            go_on.wait()
+
+    model.on_forward = hold
+    first, join_first = started(engine, ask("hi"))
+    writing.wait()
+    second, join_second = started(engine, ask("x" * 2000))
+    wait_for(lambda: engine.status()["queued"] == 1)
+    go_on.set()
+    join_first()
+    join_second()
     kinds = ["prompt" if len(batch[0]) > 1 else "token" for batch in model.batches]
-    begin = kinds.index("prompt", 5)  # the second request's
-    chunks = [kind for kind in kinds[begin : begin + 30]]
+    chunks = kinds[kinds.index("prompt", 5) :][:30]  # from the second request's first
     assert chunks.count("prompt") >= 10
     assert ("prompt", "prompt") not in list(pairwise(chunks))  # never two chunks between two tokens
-    assert text_of(answers[0]) == "w" * 200
+    assert text_of(first[0]) == text_of(second[0]) == "w" * 200
 
 
 def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:

@@ -1,10 +1,13 @@
 """Pages and slots: who owns them, when they are shared, copied and given back."""
 
+import random
+
 import numpy as np
 import pytest
 from random_model import random_ids, random_model
 
 from ds4_backend.errors import EngineError
+from ds4_backend.model.sequence import Arena, Sequence, longest_run
 
 
 def advanced(model, tokens, seed=0):
@@ -92,3 +95,32 @@ def test_an_aligned_export_holds_no_open_windows():
     assert snapshot.tail["csa_lane"].shape == (2, 2, 4, 2 * g.attention_key_length)
     assert snapshot.tail["hca_lane"].shape[2] == 0
     assert "csa" not in snapshot.tail
+
+
+class NoState:
+    """Counts what it is asked to hold."""
+
+    pages = 0
+
+    def reserve(self, pages: int, slots: int) -> None:
+        self.pages = pages
+
+
+def test_conversations_that_come_and_go_never_hold_more_than_twice_what_they_need():
+    chance, state, alive, most = random.Random(1), NoState(), [], 0
+    arena = Arena(state)
+    for _ in range(3000):
+        if alive and chance.random() < 0.5:
+            alive.pop(chance.randrange(len(alive))).release()
+        else:
+            alive.append(Sequence(arena))
+            alive[-1].span(chance.randrange(1, 30) * 128)
+        while len(alive) > 12:
+            alive.pop(0).release()
+        most = max(most, arena.pages_in_use)
+    assert state.pages <= 2 * most + 1
+
+
+def test_a_new_conversation_begins_where_most_pages_are_free_in_a_row():
+    assert longest_run({3, 7, 8, 9, 12, 13}) == 7
+    assert longest_run({5, 6, 1, 2}) == 1
