@@ -95,16 +95,18 @@ def test_a_long_prompt_and_a_running_answer_take_turns() -> None:
 def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
     engine, model = engine_that_writes("ok")
     reading, go_on = held(model)
-    long = engine.chat(ask("x" * 3500))
-    next(long)
+    long, join_long = started(engine, ask("x" * 3500))
     reading.wait()
-    answers, join = started(engine, ask("short"))
+    short, join_short = started(engine, ask("short"))
     wait_for(lambda: engine.status()["queued"] == 1)
     go_on.set()
-    join()
-    assert text_of(answers[0]) == "ok"
-    assert engine.status()["running"] == 1  # the long one is still being read
-    assert text_of(list(long)) == "ok"
+    join_long()
+    join_short()
+    sizes = [len(batch[0]) for batch in model.batches]
+    tokens = [place for place, size in enumerate(sizes) if size == 1]
+    chunks = [place for place, size in enumerate(sizes) if size == 128]
+    assert tokens[0] < chunks[5] < chunks[-1]  # the short one is answered while the long one is still being read
+    assert text_of(short[0]) == text_of(long[0]) == "ok"
 
 
 def test_of_those_that_wait_the_higher_priority_goes_first() -> None:
