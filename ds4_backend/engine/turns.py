@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ds4_backend.cache.store import Store
     from ds4_backend.tokenizer import Tokenizer
 
-TOKENS = 1 << 18
-"""Token ids held in all: some hundreds of turns, about 10 MB."""
+TOKENS = 1 << 16
+"""Token ids held in all: some hundreds of turns, about 3 MB. The disk cache's index holds more."""
 
 Sight = tuple[bytes, Visible]
 """The key of the ids before a turn, and what was visible of it."""

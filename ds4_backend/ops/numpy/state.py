@@ -12,6 +12,8 @@ from ds4_backend.gguf.geometry import CSA, HCA, PAGE_TOKENS, Geometry
 from ds4_backend.ops.base import Rows, State
 
 Float = NDArray[np.float32]
+LEAST_GROWTH = 4
+"""Pages or slots that a pool grows by, at least."""
 LANE_TOKENS = {"csa": 8, "indexer": 8, "hca": 128}
 """Length of a compressor's ring: two overlapping windows of 4, or one of 128."""
 
@@ -108,10 +110,10 @@ def _empty(*shape: int) -> Float:
 
 
 def _grown(array: Float, count: int) -> Float:
-    """At least `count` entries, at least doubling, so that growth by one at a time stays linear."""
+    """At least `count` entries, and some more each time: growth by one at a time copies little, and little lies idle."""
     if count <= len(array):
         return array
-    more = max(count, 2 * len(array)) - len(array)
+    more = max(count, len(array) + max(LEAST_GROWTH, len(array) // 8)) - len(array)
     return np.concatenate([array, np.zeros((more, *array.shape[1:]), np.float32)])
 
 
