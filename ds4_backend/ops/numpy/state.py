@@ -110,7 +110,7 @@ def _empty(*shape: int) -> Float:
 
 
 def _grown(array: Float, count: int) -> Float:
-    """At least `count` entries, and some more each time: growth by one at a time copies little, and little lies idle."""
+    """At least `count` entries, and some more each time: growing by one copies little, and little lies idle."""
     if count <= len(array):
         return array
     more = max(count, len(array) + max(LEAST_GROWTH, len(array) // 8)) - len(array)
