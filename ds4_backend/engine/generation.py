@@ -37,7 +37,8 @@ LENGTH_CAUSES = ("max_tokens", "context")
 class Job:
     """A request made ready: its prompt, how to read and draw the answer, when to stop.
 
-    `budget` is the most tokens that may be generated, `budget_cause` what set it: `max_tokens` or `context`.
+    `budget` is the most tokens that may be generated, `budget_cause` what set it: `max_tokens` or `context`. `traced`
+    adds prompt and tokens to the end's metadata.
     """
 
     prompt: Encoded
@@ -48,6 +49,7 @@ class Job:
     tokenizer: Tokenizer
     metadata: dict[str, Any]
     private: bool = False
+    traced: bool = False
     asked_at: float = field(default_factory=time.perf_counter)
 
 
@@ -205,8 +207,23 @@ class Generation:
             detail["warnings"] = list(parser.warnings)
         if parser.invalid_calls:
             detail["invalid_calls"] = list(parser.invalid_calls)
+        if job.traced:
+            detail["trace"] = self._trace()
         reason: FinishReason = "length" if cause in LENGTH_CAUSES else parser.finish_reason
         return End(reason, usage, timings, {**job.metadata, **detail})
+
+
+    def _trace(self) -> dict[str, Any]:
+        """What a trace holds of prompt and answer; ids as text, which a trace hides unless told otherwise."""
+        prompt = self._job.prompt
+        return {
+            "prompt_tokens": len(prompt.ids),
+            "prompt": " ".join(map(str, prompt.ids)),
+            "boundaries": list(prompt.boundaries),
+            "replayed_messages": [turn.message for turn in prompt.turns if turn.replayed],
+            "output_tokens": len(self._sampled),
+            "output": " ".join(map(str, self._sampled)),
+        }
 
 
 def pieces(position: int, tokens: tuple[int, ...]) -> list[tuple[int, ...]]:

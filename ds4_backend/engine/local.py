@@ -77,6 +77,7 @@ class LocalEngine(Engine):
             model, self._worker, name, active=active, waiting=waiting, on_idle=self._sweep
         )
         self._closed = self._released = False
+        self.traced = False  # whether `End.metadata["trace"]` holds the prompt's and the answer's tokens
         self._owns_model = owns_model
 
     def chat(self, request: Request) -> Events:
@@ -205,6 +206,7 @@ class LocalEngine(Engine):
             budget_cause=cause,
             tokenizer=self.tokenizer,
             private=request.private,
+            traced=self.traced,
             metadata={
                 "model": self._name,
                 "dialect": self._dialect,

@@ -1,6 +1,8 @@
 """A record of what happens to requests, one JSON object a line, for bug reports: texts as lengths and hashes.
 
-Wraps an engine and sees what goes in and what comes out, with times. It knows nothing of how answers are made.
+Wraps an engine and sees what goes in and what comes out, with times: the request, how it was rendered (tokens, message
+boundaries, replayed turns), every event of the parser, cache decisions, the sampled tokens. It knows nothing of how
+answers are made.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import aclosing, closing, contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -77,6 +79,8 @@ class TracingEngine(Engine):
 
     def __init__(self, engine: Engine, trace: Trace) -> None:
         self._engine, self._trace = engine, trace
+        if hasattr(engine, "traced"):
+            engine.traced = True
 
     def chat(self, request: Request) -> Events:
         """See `Engine.chat`."""
@@ -104,14 +108,21 @@ class TracingEngine(Engine):
         with record, closing(events):
             for event in events:
                 record.take(event)
-                yield event
+                yield _without_trace(event)
 
     async def _achat(self, record: _Record, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
         with record:
             async with aclosing(events):
                 async for event in events:
                     record.take(event)
-                    yield event
+                    yield _without_trace(event)
+
+
+def _without_trace(event: Event) -> Event:
+    """What the client is told: not what is for the trace alone."""
+    if not isinstance(event, End) or "trace" not in event.metadata:
+        return event
+    return replace(event, metadata={name: value for name, value in event.metadata.items() if name != "trace"})
 
 
 class _Record:

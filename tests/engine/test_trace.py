@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_fakes import ask, engine_that_writes
 
 from ds4_backend.engine.scripted import ScriptedEngine
 from ds4_backend.engine.trace import Trace, TracingEngine
@@ -117,3 +118,18 @@ def test_a_traced_engine_is_the_engine_in_all_else(tmp_path: Path) -> None:
         assert engine.count_tokens(ASKED) == 4
         assert engine.status()["model"] == "m"
     assert inner.closed
+
+
+def test_prompt_and_tokens_are_in_the_trace_and_not_in_the_answer(tmp_path: Path) -> None:
+    engine, _ = engine_that_writes("yes")
+    for text in (False, True):
+        path = tmp_path / f"{text}.jsonl"
+        with Trace.open(path, text=text) as trace:
+            events = list(TracingEngine(engine, trace).chat(ask("hi")))
+        (end,) = [event for event in events if isinstance(event, End)]
+        assert "trace" not in end.metadata
+        told = json.loads(path.read_text().splitlines()[-1])["metadata"]["trace"]
+        assert (told["prompt_tokens"], told["output_tokens"]) == (end.usage.input, 3)
+        assert told["boundaries"][0] == 1  # right after the token that begins every prompt
+        ids = " ".join(map(str, engine.tokenizer.encode("yes")))
+        assert (told["output"] == ids) if text else (set(told["output"]) == {"length", "hash"})
