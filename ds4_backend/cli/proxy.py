@@ -23,6 +23,7 @@ NEEDED = ("litellm", "litellm_ds4", "fastapi", "uvicorn", "apscheduler", "orjson
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 KEY = "LITELLM_MASTER_KEY"
+NO_KEY = "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"
 
 
 @click.command("proxy", context_settings={"ignore_unknown_options": True})
@@ -80,9 +81,13 @@ def _check_installed() -> None:
 
 
 def _check_key(host: str) -> None:
-    """Refuse to serve the whole network without a key, as LiteLLM would."""
-    if host not in LOOPBACK and not os.environ.get(KEY):
+    """Without a key, serve this machine alone: LiteLLM would not start at all then, unless told."""
+    if os.environ.get(KEY):
+        return
+    if host not in LOOPBACK:
         raise SettingsError(f"{host} can be reached from other machines, and no key is set: export {KEY}=sk-... first")
+    os.environ.setdefault(NO_KEY, "true")
+    click.echo(f"{KEY} is not set: whatever runs on this machine may ask, with any key", err=True)
 
 
 def _check_port(host: str, port: int) -> None:

@@ -27,6 +27,8 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     monkeypatch.setattr(os, "execv", lambda path, arguments: calls.append(arguments))
     monkeypatch.setattr(command, "find_spec", lambda name: object())
     monkeypatch.delenv("LITELLM_MASTER_KEY", raising=False)
+    monkeypatch.setenv(command.NO_KEY, "")  # so that what the command sets is taken back after the test
+    monkeypatch.delenv(command.NO_KEY)
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     monkeypatch.chdir(tmp_path)
     return calls
@@ -93,6 +95,18 @@ def test_other_machines_are_served_only_with_a_key(started: list[list[str]], mon
     assert "LITELLM_MASTER_KEY" in refused.output
     monkeypatch.setenv("LITELLM_MASTER_KEY", "sk-1")
     assert proxy("--host", "0.0.0.0", "--port", free_port()).exit_code == 0
+
+
+def test_without_a_key_it_serves_this_machine_and_says_so(started: list[list[str]]) -> None:
+    result = proxy("--port", free_port())
+    assert "LITELLM_MASTER_KEY is not set: whatever runs on this machine may ask, with any key" in result.output
+    assert os.environ[command.NO_KEY] == "true"  # or LiteLLM would refuse to start
+
+
+def test_with_a_key_litellm_keeps_its_own_check(started: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LITELLM_MASTER_KEY", "sk-1")
+    assert "is not set" not in proxy("--port", free_port()).output
+    assert command.NO_KEY not in os.environ
 
 
 def test_a_config_file_that_is_not_there_is_named(started: list[list[str]]) -> None:
