@@ -17,7 +17,7 @@ SHORT = {"flash": catalog.FLASH_NAME, "tiny": catalog.TINY}
 """`ds4/flash` is `ds4-flash`; every other name is taken as it is."""
 
 CONTEXT = 1 << 20
-"""Tokens; `deepseek4.context_length` of every published file, and of ds4-tiny."""
+"""Tokens; `deepseek4.context_length` of every published file."""
 
 FREE = dict.fromkeys(
     ("input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost", "cache_creation_input_token_cost"),

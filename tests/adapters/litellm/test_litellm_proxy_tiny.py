@@ -121,7 +121,7 @@ def test_structured_output_holds_on_all_three_endpoints(
 def test_a_context_overflow_is_refused_with_both_numbers(
     openai_client: openai.OpenAI, anthropic_client: anthropic.Anthropic
 ) -> None:
-    numbers = r"max_tokens is 2,000,000.*the context of ds4-tiny is 1,048,576"
+    numbers = r"max_tokens is 2,000,000.*the context of ds4-tiny is 32,768"
     with pytest.raises(openai.BadRequestError, match=numbers):
         ask(openai_client, QUESTION, max_tokens=2_000_000)
     with pytest.raises(openai.BadRequestError, match=numbers):
