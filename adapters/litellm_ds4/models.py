@@ -66,4 +66,5 @@ def _contexts() -> dict[str, int]:
     except DS4Error as error:
         log.warning("ds4-backend: %s", error)
         return names
-    return names | {name: entry.context or CONTEXT for entry in entries for name in (entry.name, *entry.aliases)}
+    names |= {name: entry.context or CONTEXT for entry in entries for name in (entry.name, *entry.aliases)}
+    return names | {short: names[full] for short, full in SHORT.items() if full in names}
