@@ -139,7 +139,7 @@ class LocalEngine(Engine):
             self._on_close()
         elif cancel:
             self._scheduler.close(cancel=True)
-        if cancel or self._scheduler.idle:
+        if cancel or not self._scheduler.running:  # its loop may still be on its way out; this waits for it
             self._settle()
 
     def _settle(self) -> None:
