@@ -148,7 +148,6 @@ class LocalEngine(Engine):
             self._worker.submit(self._sweep).result()
         except RuntimeError:  # the thread has ended: it had nothing left to release
             return
-        self._worker.close()
 
     def _sweep(self) -> None:
         """On the model's thread, when nothing runs: once closed, release everything."""
@@ -159,6 +158,7 @@ class LocalEngine(Engine):
                 self._shelf.disk.close()
             if self._owns_model:
                 self.model.release()
+            self._worker.close()
 
     def _run(self, generation: Generation, request: Request) -> Events:
         ticket = self._submitted(generation, request)
