@@ -175,9 +175,10 @@ def _with_share(row: Row, ceiling: Ceiling | None) -> Row:
 
 
 def _first_token(options: Options, ops: str) -> FirstToken:
-    from ds4_backend.engine.running import running
+    from ds4_backend.engine.running import close_all, running
     from ds4_backend.measure.first_token import first_token
 
+    close_all()  # an engine that this process had before goes on with the cache it was opened with
     with _empty_cache(ops):
         return first_token(lambda: running(options.model), options.first_token)
 
