@@ -95,7 +95,7 @@ class Backlog:
         return True
 
     def _run(self) -> None:
-        while batch := self._next():
+        while (batch := self._next()) is not None:
             try:
                 self._work(batch)
             finally:
@@ -106,7 +106,8 @@ class Backlog:
                     self._taken = 0
                     self._changed.notify_all()
 
-    def _next(self) -> list[Job]:
+    def _next(self) -> list[Job] | None:
+        """The next batch, empty where all was cleared meanwhile; None once closed and done."""
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self._closed)
             until = time.monotonic() + LINGER_SECONDS
@@ -119,5 +120,7 @@ class Backlog:
                 batch.append(self._jobs.popleft())
                 self._taken += batch[-1].nbytes
             self._hurried = self._hurried and bool(self._jobs)
-            self._busy += bool(batch)
+            if self._closed and not batch:
+                return None
+            self._busy += 1
             return batch

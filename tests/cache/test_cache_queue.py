@@ -7,13 +7,16 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from synthetic import MODEL, content, open_store, put_state, resumed, some_ids
 
 from ds4_backend.cache import health, maintenance
+from ds4_backend.cache.backlog import LINGER_SECONDS, Backlog
 from ds4_backend.cache.files import Files
+from ds4_backend.cache.jobs import Errand, Job
 from ds4_backend.cache.keys import Chain, PrefixHash, visible_key
 from ds4_backend.cache.records import Use
 from ds4_backend.cache.turns import Turn
@@ -54,6 +57,19 @@ class FailingFiles(Files):
 def slow_store(folder: Path, **options):
     files = SlowFiles()
     return open_store(folder, background=True, files=files, **options), files
+
+
+def test_what_is_put_after_the_queue_was_cleared_is_done():
+    done: list[Job] = []
+    queue = Backlog(done.extend, lambda job: None, max_bytes=1_000)
+    before, after = Errand(lambda index: None), Errand(lambda index: None)
+    queue.put(before)
+    time.sleep(LINGER_SECONDS / 2)
+    queue.clear()  # while the writer waits for company
+    time.sleep(2 * LINGER_SECONDS)
+    queue.put(after)
+    assert queue.flush(timeout=30) and done in ([after], [before, after])
+    assert queue.close(timeout=30)
 
 
 def test_putting_returns_while_the_disk_stands_still(tmp_path):
