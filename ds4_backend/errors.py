@@ -14,6 +14,7 @@
     ├── DownloadError             the network, the hub or a checksum said no
     ├── SettingsError             an option, environment variable or config file holds nonsense
     ├── Busy                      too many requests wait already; the same request works later
+    ├── TookTooLong               the answer was not complete in the time that the caller gave it
     ├── HostError                 the resident host cannot be started or reached, or is of another version
     └── EngineError               the engine itself failed; a bug, or the machine
 
@@ -76,6 +77,10 @@ class SettingsError(DS4Error):
 
 class Busy(DS4Error):
     """Too many requests wait already; the same request works later."""
+
+
+class TookTooLong(DS4Error, TimeoutError):
+    """The answer was not complete in the time that the caller gave it."""
 
 
 class HostError(DS4Error):

@@ -20,7 +20,7 @@ FRONT_ENDS = sorted(path.parent for folder in ("plugins", "adapters") for path i
 
 # A module of the core may import from its own part and from lower layers, never from its own layer or above.
 LAYERS = (
-    {"errors", "types", "progress"},
+    {"errors", "types", "options", "progress"},
     {"settings", "machine", "gguf"},
     {"ops", "tokenizer", "cache"},
     {"model", "chat", "catalog"},

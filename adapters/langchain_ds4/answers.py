@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -13,17 +12,8 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.utils.json import parse_partial_json
 
-from ds4_backend.types import (
-    Alternative,
-    End,
-    Event,
-    ReasoningDelta,
-    TextDelta,
-    TokenLogprob,
-    ToolCallDelta,
-    ToolCallStart,
-    Usage,
-)
+from ds4_backend.chat.whole import Whole, arguments_of, logprob_to_openai
+from ds4_backend.types import End, Event, ReasoningDelta, TextDelta, ToolCallDelta, ToolCallStart, Usage
 
 FIRST_CALL = 2
 """Index of a turn's first call. Content blocks merge by index, and 0 and 1 are for the reasoning and the text."""
@@ -35,22 +25,20 @@ class Answer:
     """Takes the events of one answer of `model` in order."""
 
     def __init__(self, model: str) -> None:
-        self._model = model
-        self._arguments: dict[int, str] = {}
+        self._model, self._whole = model, Whole()
 
     def take(self, event: Event) -> Iterator[ChatGenerationChunk]:
         """What LangChain is to see of `event`."""
+        self._whole.take(event)
         match event:
             case TextDelta(text, logprobs):
-                listed = {"logprobs": {"content": list(map(_logprob, logprobs))}} if logprobs else {}
+                listed = {"logprobs": {"content": list(map(logprob_to_openai, logprobs))}} if logprobs else {}
                 yield _chunk(text, response_metadata=listed)
             case ReasoningDelta(text):
                 yield _chunk("", additional_kwargs={"reasoning_content": text})
             case ToolCallStart(index, id, name):
-                self._arguments[index] = ""
                 yield _call(index, "", id=id, name=name)
             case ToolCallDelta(index, text):
-                self._arguments[index] += text
                 yield _call(index, text)
             case End():
                 yield from self._spoilt()
@@ -59,9 +47,9 @@ class Answer:
     def _spoilt(self) -> Iterator[ChatGenerationChunk]:
         """A call that max_tokens cut short must not be run, and LangChain mends cut JSON: a bracket too many makes it
         one of the `invalid_tool_calls`."""
-        for index, text in self._arguments.items():
-            if not _is_object(text, json.loads):
-                yield _call(index, next(more for more in SPOILERS if not _is_object(text + more, parse_partial_json)))
+        for index, call in enumerate(self._whole.calls):
+            if arguments_of(call) is None:
+                yield _call(index, next(more for more in SPOILERS if not _is_mended(call.arguments + more)))
 
     def _last(self, end: End) -> ChatGenerationChunk:
         metadata = {
@@ -83,9 +71,10 @@ def _call(index: int, text: str, id: str | None = None, name: str | None = None)
     return _chunk("", tool_call_chunks=[tool_call_chunk(name=name, args=text, id=id, index=FIRST_CALL + index)])
 
 
-def _is_object(text: str, read: Callable[[str], Any]) -> bool:
+def _is_mended(text: str) -> bool:
+    """Whether LangChain would make an object of it."""
     try:
-        return isinstance(read(text), dict)
+        return isinstance(parse_partial_json(text), dict)
     except ValueError:
         return False
 
@@ -98,12 +87,3 @@ def _usage(usage: Usage) -> UsageMetadata:
         input_token_details={"cache_read": usage.cached},
         output_token_details={"reasoning": usage.reasoning},
     )
-
-
-def _logprob(one: TokenLogprob) -> dict[str, Any]:
-    """In OpenAI's form, which LangChain keeps as it is."""
-    return {**_alternative(one.token), "top_logprobs": list(map(_alternative, one.top))}
-
-
-def _alternative(one: Alternative) -> dict[str, Any]:
-    return {"token": one.bytes.decode(errors="replace"), "bytes": list(one.bytes), "logprob": one.logprob}

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from dataclasses import replace
-from functools import cache
+from functools import partial
 from operator import itemgetter
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
-from langchain_core.language_models.chat_models import BaseChatModel, generate_from_stream
+from langchain_core.language_models.chat_models import BaseChatModel, agenerate_from_stream, generate_from_stream
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
@@ -25,25 +22,26 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ConfigDict, ValidationError
 
 from ds4_backend import catalog
-from ds4_backend.chat import openai
+from ds4_backend.catalog.vocabulary import tokenizer_of
+from ds4_backend.chat.openai import stop_from_openai
+from ds4_backend.chat.parameters import request_with
 from ds4_backend.connect import connect
-from ds4_backend.engine.bridge import in_thread
+from ds4_backend.engine.ask import aask, ask
 from ds4_backend.engine.engine import Engine
-from ds4_backend.errors import Busy, RequestError
-from ds4_backend.types import Event, Failed, Message, Request
+from ds4_backend.errors import RequestError
+from ds4_backend.types import Request
 from langchain_ds4.answers import Answer
-from langchain_ds4.errors import TookTooLong, told_to_langchain
+from langchain_ds4.errors import told_to_langchain
 from langchain_ds4.messages import to_messages
-from langchain_ds4.options import Connection, Options, request_fields
-
-if TYPE_CHECKING:
-    from ds4_backend.tokenizer import Tokenizer
-
-CONTEXT = 1 << 20
-"""Tokens; what the architecture allows. The engine knows what the file and this machine allow."""
+from langchain_ds4.options import Connection, Options
 
 NOT_OPTIONS = ("tools", "tool_choice", "response_format", "strict", "stream")
 METHODS = ("json_schema", "function_calling", "json_mode")
+CAN = (
+    "text_inputs", "text_outputs", "reasoning_output", "tool_calling", "tool_choice", "tool_call_streaming",
+    "structured_output", "temperature", "open_weights", "mid_conversation_system_messages",
+)  # fmt: skip
+CANNOT = ("image_inputs", "audio_inputs", "video_inputs", "pdf_inputs")
 
 
 class ChatDS4(Connection, Options, BaseChatModel):
@@ -65,77 +63,43 @@ class ChatDS4(Connection, Options, BaseChatModel):
         return {"model": self.model, "address": self.address, **given}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        return super()._get_ls_params(stop=stop or list(openai.stop_from_openai(self.stop)) or None, **kwargs)
+        return super()._get_ls_params(stop=stop or list(stop_from_openai(self.stop)) or None, **kwargs)
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        limits = [entry.context for entry in catalog.models() if self.model in (entry.name, *entry.aliases)]
-        return ModelProfile(
-            name=self.model,
-            max_input_tokens=next(filter(None, limits), CONTEXT),
-            text_inputs=True,
-            text_outputs=True,
-            reasoning_output=True,
-            reasoning_effort_levels=["none", "low", "high", "max"],
-            tool_calling=True,
-            tool_choice=True,
-            tool_call_streaming=True,
-            structured_output=True,
-            temperature=True,
-            open_weights=True,
-            mid_conversation_system_messages=True,
-            image_inputs=False,
-            audio_inputs=False,
-            video_inputs=False,
-            pdf_inputs=False,
-        )
+        limits = (entry.longest for entry in catalog.models() if self.model in entry.names)
+        profile = {
+            "name": self.model,
+            "max_input_tokens": next(limits, catalog.CONTEXT),
+            "reasoning_effort_levels": ["none", "low", "high", "max"],
+            **dict.fromkeys(CAN, True),
+            **dict.fromkeys(CANNOT, False),
+        }
+        return cast(ModelProfile, profile)
+
+    def _engine(self, model: str) -> Engine:
+        token = self.api_key.get_secret_value() if self.api_key else None
+        return connect(model, address=self.address, token=token)
 
     def _request(self, messages: list[BaseMessage], stop: list[str] | None, given: dict[str, Any]) -> Request:
         """The request for one call; `given` are the call's own arguments, which win."""
-        options = {name: value for name, value in given.items() if name not in NOT_OPTIONS}
-        return Request(
-            messages=to_messages(messages),
-            tools=openai.tools_from_openai(given.get("tools") or ()),
-            tool_choice=openai.tool_choice_from_openai(given.get("tool_choice")),
-            response_format=openai.response_format_from_openai(given.get("response_format")),
-            **request_fields(self._options(options | ({"stop": stop} if stop else {}))),
-        )
-
-    def _options(self, given: dict[str, Any]) -> dict[str, Any]:
+        others = {name: given.pop(name, None) for name in NOT_OPTIONS}
         try:
-            call = Options.model_validate(given)
+            call = Options.model_validate(given | ({"stop": stop} if stop else {}))
         except ValidationError as error:
             first = error.errors()[0]
             raise RequestError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-        return {name: getattr(call if name in call.model_fields_set else self, name) for name in Options.model_fields}
+        chosen = {n: getattr(call if n in call.model_fields_set else self, n) for n in Options.model_fields}
+        if chosen["top_logprobs"] is not None:
+            chosen["logprobs"] = True
+        return request_with(to_messages(messages), chosen | others)
 
-    def _engine(self, model: str | None = None) -> Engine:
-        token = self.api_key.get_secret_value() if self.api_key else None
-        return connect(model or self.model, address=self.address, token=token)
-
-    def _events(self, model: str, request: Request) -> Generator[Event, None, None]:
-        """The events of one answer; asks again while too many requests wait. Closing it cancels the work.
-
-        Raises the error of a `Failed`, and TookTooLong.
-        """
-        began, engine = time.monotonic(), self._engine(model)
-        for pause in (*(2**n for n in range(self.max_retries)), None):  # seconds; None after the last try
-            try:
-                with closing(engine.chat(request)) as events:
-                    for event in events:
-                        if isinstance(event, Failed):
-                            raise event.error
-                        self._check_time(began)
-                        yield event
-                return
-            except Busy:
-                if pause is None:
-                    raise
-                time.sleep(pause)
-
-    def _check_time(self, began: float) -> None:
-        """Events come on a clock, so this is called often enough."""
-        if self.timeout is not None and time.monotonic() - began > self.timeout:
-            raise TookTooLong(f"there was no complete answer after {self.timeout:g} seconds: raise `timeout`")
+    def _asked(
+        self, how: Callable[..., Any], messages: list[BaseMessage], stop: list[str] | None, given: dict[str, Any]
+    ) -> tuple[Answer, Any]:
+        """What takes the events of one call, and these, by `ask` or by `aask`."""
+        model = given.pop("model", self.model)
+        request = self._request(messages, stop, given)
+        return Answer(model), how(partial(self._engine, model), request, timeout=self.timeout, retries=self.max_retries)
 
     def _stream(
         self,
@@ -144,11 +108,10 @@ class ChatDS4(Connection, Options, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        model = kwargs.pop("model", self.model)
-        answer = Answer(model)
-        with told_to_langchain(), closing(self._events(model, self._request(messages, stop, kwargs))) as events:
-            for event in events:
-                for chunk in answer.take(event):
+        with told_to_langchain():
+            answer, events = self._asked(ask, messages, stop, kwargs)
+            with closing(events):
+                for chunk in (chunk for event in events for chunk in answer.take(event)):
                     if run_manager:
                         run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                     yield chunk
@@ -160,11 +123,9 @@ class ChatDS4(Connection, Options, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
-        model = kwargs.pop("model", self.model)
-        answer = Answer(model)
         with told_to_langchain():
-            request = self._request(messages, stop, kwargs)
-            async with aclosing(in_thread(lambda: self._events(model, request))) as events:
+            answer, events = self._asked(aask, messages, stop, kwargs)
+            async with aclosing(events):
                 async for event in events:
                     for chunk in answer.take(event):
                         if run_manager:
@@ -172,38 +133,26 @@ class ChatDS4(Connection, Options, BaseChatModel):
                         yield chunk
 
     def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
         return generate_from_stream(self._stream(messages, stop, **kwargs))
 
     async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
         async with aclosing(self._astream(messages, stop, **kwargs)) as stream:
-            return generate_from_stream(iter([chunk async for chunk in stream]))
+            return await agenerate_from_stream(stream)
 
     def bind_tools(
         self,
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
         *,
         tool_choice: str | dict[str, Any] | bool | None = None,
-        parallel_tool_calls: bool | None = None,
-        strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """The model with `tools`. A forced call, and the arguments of every call, are held by grammar, so `strict`
         changes nothing."""
-        given = {"tool_choice": tool_choice, "parallel_tool_calls": parallel_tool_calls}
-        set_ = {name: value for name, value in given.items() if value is not None}
-        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **set_, **kwargs)
+        return self.bind(tools=list(map(convert_to_openai_tool, tools)), tool_choice=tool_choice, **kwargs)
 
     def with_structured_output(
         self,
@@ -211,7 +160,6 @@ class ChatDS4(Connection, Options, BaseChatModel):
         *,
         include_raw: bool = False,
         method: Literal["json_schema", "function_calling", "json_mode"] = "json_schema",
-        strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
         """Answers that `schema` allows, parsed: a pydantic object for a pydantic class, else a dict.
@@ -242,18 +190,14 @@ class ChatDS4(Connection, Options, BaseChatModel):
             return 0
         with told_to_langchain():
             request = self._request(messages, None, {"tools": list(map(convert_to_openai_tool, tools or ()))})
-            return self._engine().count_tokens(replace(request, messages=_countable(request.messages)))
-
-    def get_num_tokens(self, text: str) -> int:
-        """Tokens of `text` alone."""
-        return len(self.get_token_ids(text))
+            return self._engine(self.model).count_tokens(request)
 
     def get_token_ids(self, text: str) -> list[int]:
         """Token ids of `text`. Reads the vocabulary from the model's file, which has to be on this machine."""
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
         with told_to_langchain():
-            return _tokenizer(catalog.resolve(self.model)).encode(text)
+            return tokenizer_of(self.model).encode(text)
 
 
 def _json_schema(schema: Any) -> dict[str, Any]:
@@ -262,17 +206,3 @@ def _json_schema(schema: Any) -> dict[str, Any]:
         return schema.model_json_schema()
     is_tool = isinstance(schema, dict) and ("function" in schema or "name" in schema)
     return schema if isinstance(schema, dict) and not is_tool else convert_to_json_schema(schema)
-
-
-def _countable(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Also where the last message is the model's own: there is nothing to answer, but it can be counted."""
-    *before, last = messages
-    return (*before, replace(last, prefix=True)) if last.role == "assistant" else messages
-
-
-@cache
-def _tokenizer(path: Path) -> Tokenizer:
-    from ds4_backend.gguf.reader import open_gguf
-    from ds4_backend.tokenizer import Tokenizer
-
-    return Tokenizer.from_gguf(open_gguf(path).metadata)

@@ -10,10 +10,6 @@ from langchain_core import exceptions as langchain
 from ds4_backend import errors
 
 
-class TookTooLong(langchain.ModelTimeoutError, errors.DS4Error, TimeoutError):
-    """The answer was not complete after `timeout` seconds."""
-
-
 def _both(ours: type[errors.DS4Error], theirs: type[langchain.ModelError]) -> type[errors.DS4Error]:
     """An error of both kinds: code that catches the core's goes on catching it."""
     return type(ours.__name__, (theirs, ours), {"__doc__": ours.__doc__, "__module__": __name__})
@@ -25,6 +21,7 @@ NAMES = [
     (errors.RequestError, _both(errors.RequestError, langchain.ModelInvalidRequestError)),
     (errors.UnknownModel, _both(errors.UnknownModel, langchain.ModelNotFoundError)),
     (errors.NotInstalled, _both(errors.NotInstalled, langchain.ModelNotFoundError)),
+    (errors.TookTooLong, _both(errors.TookTooLong, langchain.ModelTimeoutError)),
     (errors.Busy, _both(errors.Busy, langchain.ModelRateLimitError)),
     (errors.HostError, _both(errors.HostError, langchain.ModelConnectionError)),
 ]

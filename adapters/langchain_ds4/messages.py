@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
@@ -11,11 +11,6 @@ from ds4_backend.chat.openai import messages_from_openai
 from ds4_backend.types import Message
 
 ROLES = {"human": "user", "system": "system", "tool": "tool", "function": "function"}
-NOT_CONTENT = (
-    "tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use", "input_json_delta", "function_call",
-    "reasoning", "thinking", "redacted_thinking",
-)  # fmt: skip
-"""Content blocks that say again what stands in `tool_calls`, or that are reasoning."""
 
 
 def to_messages(messages: Iterable[BaseMessage]) -> tuple[Message, ...]:
@@ -34,28 +29,13 @@ def _assistant(message: AIMessage) -> dict[str, Any]:
     calls = [{"id": c["id"], "function": {"name": c["name"], "arguments": c["args"]}} for c in message.tool_calls]
     return {
         "role": "assistant",
-        "content": message.content if isinstance(message.content, str) else _visible(message.content),
-        "reasoning_content": message.additional_kwargs.get("reasoning_content") or "".join(_reasoning(message)) or None,
+        "content": message.content if isinstance(message.content, str) else list(map(_standard, message.content)),
+        "reasoning_content": message.additional_kwargs.get("reasoning_content"),
         "tool_calls": calls,
         "prefix": message.additional_kwargs.get("prefix", False),
     }
 
 
-def _visible(content: list[Any]) -> str | list[Any]:
-    """The text of a turn in blocks, in one piece as the model wrote it; the blocks where one is not text."""
-    blocks = [{"type": "text", "text": block} if isinstance(block, str) else _standard(block) for block in content]
-    blocks = [block for block in blocks if block.get("type") not in NOT_CONTENT]
-    return "".join(b["text"] for b in blocks) if all(b.get("type") == "text" for b in blocks) else blocks
-
-
-def _reasoning(message: AIMessage) -> Iterator[str]:
-    """Reasoning in content blocks: LangChain's own, or Anthropic's."""
-    for block in message.content if isinstance(message.content, list) else ():
-        if isinstance(block, dict):
-            block = _standard(block)
-            yield block.get({"reasoning": "reasoning", "thinking": "thinking"}.get(block.get("type", ""), ""), "")
-
-
-def _standard(block: dict[str, Any]) -> dict[str, Any]:
+def _standard(block: Any) -> Any:
     """What LangChain has wrapped because it did not know it, unwrapped."""
-    return block["value"] if block.get("type") == "non_standard" else block
+    return block["value"] if isinstance(block, dict) and block.get("type") == "non_standard" else block

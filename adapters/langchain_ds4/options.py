@@ -7,20 +7,19 @@ from typing import Any
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
 
 from ds4_backend.catalog import FLASH_NAME
-from ds4_backend.chat.openai import stop_from_openai
-from ds4_backend.engine.ranges import RANGES, words
-from ds4_backend.types import Effort, Sampling
+from ds4_backend.options import OPTIONS
+from ds4_backend.types import Effort
 
 
-def _ranged(name: str, help: str) -> Any:
-    low, high, _ = RANGES[name]
-    return Field(default=None, ge=low, le=high, description=f"{help}; {words(name)}")
+def _plain(help: str, *names: str, default: Any = None, **limits: Any) -> Any:
+    alias = AliasChoices(*names) if names else None
+    return Field(default=default, description=help, validation_alias=alias, **limits)
 
 
-def _plain(help: str, *aliases: str, default: Any = None, **limits: Any) -> Any:
-    return Field(
-        default=default, description=help, validation_alias=AliasChoices(*aliases) if aliases else None, **limits
-    )
+def _option(name: str, *others: str, default: Any = None) -> Any:
+    known = OPTIONS[name]
+    names = (name, *others) if others else ()
+    return _plain(known.text, *names, default=default, ge=known.low, le=known.high)
 
 
 class Options(BaseModel):
@@ -28,25 +27,25 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    temperature: float | None = _ranged("temperature", "How freely the next token is drawn")
-    top_p: float | None = _ranged("top_p", "Draw from the likeliest tokens that together have this probability")
-    top_k: int | None = _ranged("top_k", "Draw from this many of the likeliest tokens")
-    min_p: float | None = _ranged("min_p", "Drop tokens less likely than this share of the likeliest one")
-    presence_penalty: float | None = _ranged("presence_penalty", "Taken off tokens that the answer holds")
-    frequency_penalty: float | None = _ranged("frequency_penalty", "The same, for each time it holds them")
-    logit_bias: dict[int, float] | None = _plain("Added to the logits of these token ids")
-    seed: int | None = _ranged("seed", "Seed of the draws")
-    max_tokens: int | None = _plain("Most tokens to generate, thinking included; 0 only reads the prompt", ge=0)
-    stop: list[str] | str | None = _plain("Texts that end the visible answer", "stop", "stop_sequences")
-    thinking: bool | None = _plain("Think before answering; on unless set to False", "thinking", "reasoning")
-    effort: Effort | None = _plain("How thoroughly to think; none is off", "effort", "reasoning_effort")
-    max_thinking_tokens: int | None = _plain("Close the thinking after that many tokens", ge=0)
-    parallel_tool_calls: bool = _plain("Allow several calls in one turn", default=True)
-    logprobs: bool | None = _plain("Report the log-probabilities of the visible tokens")
-    top_logprobs: int | None = _plain("And of that many alternatives to each", ge=0, le=20)
-    private: bool = _plain("Keep this prompt's state out of the disk cache", default=False)
-    priority: int = _plain("Of requests that wait, the higher goes first", default=0)
-    keep_alive: float | None = _plain("Seconds that the host keeps the model loaded afterwards; negative is for ever")
+    temperature: float | None = _option("temperature")
+    top_p: float | None = _option("top_p")
+    top_k: int | None = _option("top_k")
+    min_p: float | None = _option("min_p")
+    presence_penalty: float | None = _option("presence_penalty")
+    frequency_penalty: float | None = _option("frequency_penalty")
+    logit_bias: dict[int, float] | None = _option("logit_bias")
+    seed: int | None = _option("seed")
+    max_tokens: int | None = _option("max_tokens")
+    stop: list[str] | str | None = _option("stop", "stop_sequences")
+    thinking: bool | None = _option("thinking", "reasoning")
+    effort: Effort | None = _option("effort", "reasoning_effort")
+    max_thinking_tokens: int | None = _option("max_thinking_tokens")
+    parallel_tool_calls: bool | None = _option("parallel_tool_calls")
+    logprobs: bool | None = _option("logprobs")
+    top_logprobs: int | None = _option("top_logprobs")
+    private: bool = _option("private", default=False)
+    priority: int = _option("priority", default=0)
+    keep_alive: float | None = _option("keep_alive")
 
 
 class Connection(BaseModel):
@@ -58,16 +57,3 @@ class Connection(BaseModel):
     timeout: float | None = _plain("Most seconds that an answer may take", gt=0)
     max_retries: int = _plain("How often to ask again where too many requests wait", default=2, ge=0)
     streaming: bool = _plain("`invoke` streams too, for callbacks that show tokens", default=False)
-
-
-def request_fields(options: dict[str, Any]) -> dict[str, Any]:
-    """The `Request` fields that `options`, the values of all of `Options`, amount to."""
-    rest = dict(options)
-    wants_logprobs, top = rest.pop("logprobs"), rest.pop("top_logprobs")
-    sampling = {name: rest.pop(name) for name in Sampling.__dataclass_fields__}
-    return {
-        **rest,
-        "sampling": Sampling(**{**sampling, "logit_bias": sampling["logit_bias"] or {}}),
-        "stop": stop_from_openai(rest.pop("stop")),
-        "logprobs": (top or 0) if wants_logprobs or top is not None else None,
-    }

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from litellm import Choices, Message, ModelResponse
 from litellm import Usage as LiteLLMUsage
 from litellm.types.utils import (
-    ChatCompletionTokenLogprob,
     ChoiceLogprobs,
     CompletionTokensDetailsWrapper,
     Delta,
     ModelResponseStream,
     PromptTokensDetailsWrapper,
     StreamingChoices,
-    TopLogprob,
 )
 
+from ds4_backend.chat.whole import Whole, arguments_of, logprob_to_openai
 from ds4_backend.errors import EngineError
-from ds4_backend.types import (
-    Alternative,
-    End,
-    Event,
-    Failed,
-    Progress,
-    ReasoningDelta,
-    TextDelta,
-    TokenLogprob,
-    ToolCallDelta,
-    ToolCallStart,
-    Usage,
-)
+from ds4_backend.types import End, Event, Progress, ReasoningDelta, TextDelta, ToolCallDelta, ToolCallStart, Usage
 
 
 class Chunks:
@@ -54,7 +40,7 @@ class Chunks:
         """The chunks for `event`; an empty one for `Progress`, so that a slow answer is seen to be alive.
 
         The usage has an empty chunk of its own before the finish chunk: litellm drops it from any later place, and
-        then makes up numbers. Raises the error of a `Failed`.
+        then makes up numbers.
         """
         match event:
             case Progress() if self._nothing is not None:
@@ -64,7 +50,7 @@ class Chunks:
                 yield self._chunk({"reasoning_content": text})
             case TextDelta(text, logprobs):
                 self._nothing = {"content": ""}
-                yield self._chunk({"content": text}, logprobs=_logprobs(logprobs))
+                yield self._chunk({"content": text}, logprobs=_logprobs(list(map(logprob_to_openai, logprobs))))
             case ToolCallStart(index, id, name):
                 self._nothing = _arguments(index, "")
                 yield self._chunk({"tool_calls": [_call(id, name, "") | {"index": index}]})
@@ -75,8 +61,6 @@ class Chunks:
                 chunk.usage = _usage(event.usage)
                 yield chunk
                 yield self._chunk({}, finish_reason=_finish(event))
-            case Failed(error):
-                raise error
 
     def _chunk(self, delta: dict[str, Any], **choice: Any) -> ModelResponseStream:
         role, self._role = self._role, None
@@ -84,53 +68,21 @@ class Chunks:
         return ModelResponseStream(choices=choices, **self._fixed)
 
 
-class Whole:
-    """Takes the events of one answer in order and gives it at once."""
-
-    def __init__(self, model: str) -> None:
-        self._model = model
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
-        self._calls: list[tuple[ToolCallStart, list[str]]] = []
-        self._logprobs: list[TokenLogprob] = []
-        self._end: End | None = None
-
-    def take(self, event: Event) -> None:
-        """Raises the error of a `Failed`."""
-        match event:
-            case ReasoningDelta(text):
-                self._reasoning.append(text)
-            case TextDelta(text, logprobs):
-                self._text.append(text)
-                self._logprobs += logprobs
-            case ToolCallStart():
-                self._calls.append((event, []))
-            case ToolCallDelta(index, text):
-                self._calls[index][1].append(text)
-            case End():
-                self._end = event
-            case Failed(error):
-                raise error
-
-    def fill(self, response: ModelResponse) -> ModelResponse:
-        """`response` with the answer in it. A call that `max_tokens` cut short is left out: it must not be run."""
-        end = self._end
-        if end is None:
-            raise EngineError("the answer ended without its last event")
-        calls = [_call(start.id, start.name, "".join(pieces)) for start, pieces in self._calls]
-        if end.finish_reason == "length":
-            calls = [call for call in calls if _is_json(call["function"]["arguments"])]
-        message = Message(
-            content="".join(self._text) or (None if calls else ""),
-            role="assistant",
-            reasoning_content="".join(self._reasoning) or None,
-            tool_calls=calls or None,
-            provider_specific_fields=_report(end),
-        )
-        response.choices = [Choices(_finish(end), 0, message, logprobs=_logprobs(self._logprobs))]
-        response.model = self._model
-        response.usage = _usage(end.usage)  # type: ignore[attr-defined]
-        return response
+def filled(response: ModelResponse, model: str, whole: Whole) -> ModelResponse:
+    """`response` with the whole answer of `model` in it."""
+    end = whole.end
+    calls = [_call(call.id, call.name, call.arguments) for call in whole.calls if arguments_of(call) is not None]
+    message = Message(
+        content=whole.text or (None if calls else ""),
+        role="assistant",
+        reasoning_content=whole.reasoning or None,
+        tool_calls=calls or None,
+        provider_specific_fields=_report(end),
+    )
+    response.choices = [Choices(_finish(end), 0, message, logprobs=_logprobs(whole.logprobs))]
+    response.model = model
+    response.usage = _usage(end.usage)  # type: ignore[attr-defined]
+    return response
 
 
 def _call(id: str, name: str, arguments: str) -> dict[str, Any]:
@@ -139,14 +91,6 @@ def _call(id: str, name: str, arguments: str) -> dict[str, Any]:
 
 def _arguments(index: int, text: str) -> dict[str, Any]:
     return {"tool_calls": [{"index": index, "function": {"arguments": text}}]}
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _finish(end: End) -> str:
@@ -171,17 +115,5 @@ def _report(end: End) -> dict[str, Any]:
     return {"ds4": {**end.metadata, "timings": asdict(end.timings), "cached_disk": end.usage.cached_disk}}
 
 
-def _logprobs(tokens: Iterable[TokenLogprob]) -> ChoiceLogprobs | None:
-    content = [
-        ChatCompletionTokenLogprob(**_token(each.token), top_logprobs=[TopLogprob(**_token(one)) for one in each.top])
-        for each in tokens
-    ]
-    return ChoiceLogprobs(content=content) if content else None
-
-
-def _token(token: Alternative) -> dict[str, Any]:
-    return {
-        "token": token.bytes.decode("utf-8", "replace"),
-        "bytes": list(token.bytes),
-        "logprob": token.logprob,
-    }
+def _logprobs(listed: list[dict[str, Any]]) -> ChoiceLogprobs | None:
+    return ChoiceLogprobs.model_validate({"content": listed}) if listed else None

@@ -5,17 +5,19 @@ The generators close the engine's when they are closed or cancelled, so a client
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import aclosing, closing
+from functools import partial
 from typing import Any
 
 import litellm
 from litellm import CustomLLM, ModelResponse
 
+from ds4_backend.chat.whole import Whole
+from ds4_backend.engine.ask import aask, ask
 from ds4_backend.engine.engine import Engine
 from ds4_backend.types import Request
-from litellm_ds4.answers import Chunks, Whole
+from litellm_ds4.answers import Chunks, filled
 from litellm_ds4.errors import told_to_litellm
 from litellm_ds4.models import engine_for
 from litellm_ds4.requests import to_request
@@ -30,46 +32,41 @@ class DS4(CustomLLM):
 
     def completion(self, *_: Any, **call: Any) -> ModelResponse:
         """The whole answer."""
+        whole = Whole()
         with told_to_litellm(call["model"]):
-            request, answer = _request(call), Whole(call["model"])
-            with closing(_engine(call).chat(request)) as events:
+            with closing(ask(*_asked(call))) as events:
                 for event in events:
-                    answer.take(event)
-            return answer.fill(call["model_response"])
+                    whole.take(event)
+            return filled(call["model_response"], call["model"], whole)
 
     async def acompletion(self, *_: Any, **call: Any) -> ModelResponse:
         """The same for an event loop, which stays free while the model loads and works."""
+        whole = Whole()
         with told_to_litellm(call["model"]):
-            request, answer = _request(call), Whole(call["model"])
-            engine = await asyncio.to_thread(_engine, call)
-            async with aclosing(engine.achat(request)) as events:
+            async with aclosing(aask(*_asked(call))) as events:
                 async for event in events:
-                    answer.take(event)
-            return answer.fill(call["model_response"])
+                    whole.take(event)
+            return filled(call["model_response"], call["model"], whole)
 
     def streaming(self, *_: Any, **call: Any) -> Generator[Any, None, None]:
         """The answer as it comes, in `ModelResponseStream`s: the other chunk type has no place for reasoning."""
-        with told_to_litellm(call["model"]):
-            request, chunks = _request(call), Chunks(call["model"])
-            with closing(_engine(call).chat(request)) as events:
-                for event in events:
-                    yield from chunks.take(event)
+        chunks = Chunks(call["model"])
+        with told_to_litellm(call["model"]), closing(ask(*_asked(call))) as events:
+            for event in events:
+                yield from chunks.take(event)
 
     async def astreaming(self, *_: Any, **call: Any) -> AsyncGenerator[Any, None]:  # type: ignore[override]
         """The same for an event loop, which stays free while the model loads and works."""
+        chunks = Chunks(call["model"])
         with told_to_litellm(call["model"]):
-            request, chunks = _request(call), Chunks(call["model"])
-            engine = await asyncio.to_thread(_engine, call)
-            async with aclosing(engine.achat(request)) as events:
+            async with aclosing(aask(*_asked(call))) as events:
                 async for event in events:
                     for chunk in chunks.take(event):
                         yield chunk
 
 
-def _request(call: Mapping[str, Any]) -> Request:
+def _asked(call: Mapping[str, Any]) -> tuple[Callable[[], Engine], Request]:
+    """How the engine is found that is to answer, and what it is asked."""
     drop = litellm.drop_params or bool((call.get("litellm_params") or {}).get("drop_params"))
-    return to_request(call["model"], call["messages"], call["optional_params"], drop_unknown=drop)
-
-
-def _engine(call: Mapping[str, Any]) -> Engine:
-    return engine_for(call["model"], call.get("api_base"), call.get("api_key"))
+    request = to_request(call["model"], call["messages"], call["optional_params"], drop_unknown=drop)
+    return partial(engine_for, call["model"], call.get("api_base"), call.get("api_key")), request

@@ -8,16 +8,12 @@ from typing import Any
 from ds4_backend import catalog
 from ds4_backend.connect import connect
 from ds4_backend.engine.engine import Engine
-from ds4_backend.errors import DS4Error
 
 log = logging.getLogger(__name__)
 
 PROVIDER = "ds4"
 SHORT = {"flash": catalog.FLASH_NAME, "tiny": catalog.TINY}
 """`ds4/flash` is `ds4-flash`; every other name is taken as it is."""
-
-CONTEXT = 1 << 20
-"""Tokens; `deepseek4.context_length` of every published file."""
 
 FREE = dict.fromkeys(
     ("input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost", "cache_creation_input_token_cost"),
@@ -45,6 +41,8 @@ def engine_for(model: str, address: str | None, token: str | None) -> Engine:
 
 def model_info() -> dict[str, dict[str, Any]]:
     """What `litellm.register_model` takes, for every name of the catalogue: limits, abilities, and a price of zero."""
+    longest = {name: entry.longest for entry in catalog.listed(log.warning) for name in entry.names}
+    longest |= {short: longest[full] for short, full in SHORT.items() if full in longest}
     return {
         f"{PROVIDER}/{name}": {
             "litellm_provider": PROVIDER,
@@ -54,17 +52,5 @@ def model_info() -> dict[str, dict[str, Any]]:
             **FREE,
             **ABILITIES,
         }
-        for name, context in _contexts().items()
+        for name, context in longest.items()
     }
-
-
-def _contexts() -> dict[str, int]:
-    """Tokens that fit, by name. A config file that cannot be read must not stop litellm's other providers."""
-    names = dict.fromkeys((*SHORT, *SHORT.values(), catalog.FLASH_ALIAS), CONTEXT)
-    try:
-        entries = catalog.models()
-    except DS4Error as error:
-        log.warning("ds4-backend: %s", error)
-        return names
-    names |= {name: entry.context or CONTEXT for entry in entries for name in (entry.name, *entry.aliases)}
-    return names | {short: names[full] for short, full in SHORT.items() if full in names}

@@ -6,6 +6,7 @@ It reads no model file and opens no connection; `download` (download.py) puts fi
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from ds4_backend import settings as user_settings
 from ds4_backend.catalog.builds import FLASH, Build
 from ds4_backend.catalog.fitting import what_fits
-from ds4_backend.errors import NotInstalled, UnknownModel
+from ds4_backend.errors import DS4Error, NotInstalled, UnknownModel
 from ds4_backend.settings import Registered, Settings
 
 TINY = "ds4-tiny"
@@ -22,6 +23,8 @@ TINY_LIMITS = (1 << 15, 1 << 10)
 """Context and answer of the embedded model, in tokens. It may repeat itself for ever."""
 FLASH_NAME = "ds4-flash"
 FLASH_ALIAS = "ds4"
+CONTEXT = 1 << 20
+"""Tokens; `deepseek4.context_length` of every published file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +42,34 @@ class Entry:
     context: int | None = None
     answer: int | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its name and its aliases."""
+        return (self.name, *self.aliases)
+
+    @property
+    def longest(self) -> int:
+        """The longest prompt and answer, in tokens, as far as it is known before the file is read."""
+        return self.context or CONTEXT
+
 
 def models(settings: Settings | None = None) -> tuple[Entry, ...]:
     """Every model that has a name here, the user's own first. A name that the user claimed is the user's."""
     settings = settings or user_settings.load()
     own = tuple(_own_entry(model) for model in settings.models)
-    taken = {name for entry in own for name in (entry.name, *entry.aliases)}
-    flash = _best_installed(settings)
-    about = f"DeepSeek V4 Flash, build {flash[0].name}" if flash else "DeepSeek V4 Flash, not downloaded"
-    known = (
-        Entry(TINY, (), _tiny_path(), TINY_ABOUT, *TINY_LIMITS),
-        Entry(FLASH_NAME, (FLASH_ALIAS,), flash[1] if flash else None, about),
-    )
+    taken = {name for entry in own for name in entry.names}
+    known = _known(_best_installed(settings))
     return own + tuple(_without(entry, taken) for entry in known if entry.name not in taken)
+
+
+def listed(complain: Callable[[str], None]) -> tuple[Entry, ...]:
+    """`models()` for a host that has models of others too, which a config file of ours must not stop: one that cannot
+    be read is complained of, and the names that are always there remain."""
+    try:
+        return models()
+    except DS4Error as error:
+        complain(f"ds4-backend: {error}")
+        return _known(None)
 
 
 def resolve(name: str, settings: Settings | None = None) -> Path:
@@ -99,6 +117,14 @@ def is_installed(build: Build, settings: Settings) -> bool:
     """Whether the whole file is there: a file of another size is not."""
     path = build_path(build, settings)
     return path.is_file() and path.stat().st_size == build.nbytes
+
+
+def _known(flash: tuple[Build, Path] | None) -> tuple[Entry, ...]:
+    about = f"DeepSeek V4 Flash, build {flash[0].name}" if flash else "DeepSeek V4 Flash, not downloaded"
+    return (
+        Entry(TINY, (), _tiny_path(), TINY_ABOUT, *TINY_LIMITS),
+        Entry(FLASH_NAME, (FLASH_ALIAS,), flash[1] if flash else None, about),
+    )
 
 
 def _own_entry(model: Registered) -> Entry:
@@ -158,7 +184,7 @@ def _given_path(name: str) -> Path:
 
 
 def _unknown_model(name: str, settings: Settings) -> UnknownModel:
-    known = [one for entry in models(settings) for one in (entry.name, *entry.aliases)]
+    known = [one for entry in models(settings) for one in entry.names]
     return UnknownModel(f"There is no model {name!r}.{_near(name, known)} Known: {', '.join(known)}.")
 
 

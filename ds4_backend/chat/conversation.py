@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ds4_backend.chat.declare import canonical_tool
@@ -35,6 +36,16 @@ def check(request: Request) -> None:
             "the last message is a finished assistant turn, so there is nothing to answer: "
             "add a user message, or mark it as a prefix to have it continued"
         )
+
+
+def countable(request: Request) -> Request:
+    """`request`, so that its tokens can be counted where there is nothing to answer, after a finished assistant turn:
+    that becomes one to continue, or gets empty results of its calls."""
+    *before, last = request.messages or (Message("user"),)
+    if last.role != "assistant" or last.prefix:
+        return request
+    results = [Message("tool", tool_call_id=call.id) for call in last.tool_calls]
+    return replace(request, messages=(*before, *([last, *results] if results else [replace(last, prefix=True)])))
 
 
 def has_tool_traffic(messages: Iterable[Message]) -> bool:

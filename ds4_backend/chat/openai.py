@@ -1,7 +1,7 @@
 """Conversations and options in OpenAI's form (dicts and lists, as in JSON files and most frameworks) as our types.
 
 Takes what clients really send: parts instead of a string, `developer` and `function` roles, arguments already
-parsed, reasoning under either of its names, a tool choice in any of its spellings. Knows no prompt format.
+parsed, reasoning under any of its names, a tool choice in any of its spellings. Knows no prompt format.
 """
 
 from __future__ import annotations
@@ -26,6 +26,13 @@ OPEN = {
 }  # fmt: skip
 """Where one of these is there too, the schema says itself which other keys there may be."""
 TEXT_PARTS = ("text", "input_text", "output_text")
+REASONING_PARTS = ("reasoning", "thinking")
+"""Their text stands under their own name."""
+SAID_APART = (
+    "redacted_thinking", "tool_use", "tool_call", "tool_call_chunk", "invalid_tool_call", "input_json_delta",
+    "function_call",
+)  # fmt: skip
+"""Parts of an assistant's content that nobody can read, or that say again what stands in `tool_calls`."""
 TOOL_CHOICES = {"auto": "auto", "none": "none", "required": "required", "any": "required"}
 RESPONSE_FORMATS = ("text", "json_object", "json_schema", "regex")
 
@@ -131,13 +138,30 @@ def _message(number: int, message: Mapping[str, Any]) -> Message:
     _expect(isinstance(message, Mapping), f"{where} is not an object")
     role = message.get("role")
     _expect(role in ROLES, f"{where} has the role {role!r}; use {', '.join(ROLES)}")
-    content = _text(message.get("content"), where)
     if ROLES[cast(str, role)] != "assistant":
+        content = _text(message.get("content"), where)
         return Message(ROLES[cast(str, role)], content, tool_call_id=message.get("tool_call_id") or message.get("name"))
+    content, thoughts = _turn(message.get("content"), where)
     reasoning = message.get("reasoning_content", message.get("reasoning"))
+    if not reasoning:  # gateways hand Anthropic's blocks on beside the content, frameworks keep them in it
+        reasoning = _turn(message.get("thinking_blocks"), where)[1] or thoughts or reasoning
     _expect(reasoning is None or isinstance(reasoning, str), f"{where}: the reasoning is not a string")
     prefix = bool(message.get("prefix") or message.get("wo_eos"))
     return Message("assistant", content, reasoning, _calls(message, where), prefix=prefix)
+
+
+def _turn(content: Any, where: str) -> tuple[str, str]:
+    """An assistant's text and reasoning. The text parts are pieces of one text, as the model wrote it."""
+    text: list[str] = []
+    reasoning: list[str] = []
+    parts = [content or ""] if content is None or isinstance(content, str) else content
+    for n, part in enumerate(_list(parts, f"{where}: the content is no string and"), 1):
+        kind = str(part.get("type")) if isinstance(part, Mapping) else ""
+        if kind in REASONING_PARTS:
+            reasoning.append(part.get(kind) or "")
+        elif kind not in SAID_APART:
+            text.append(_part(part, f"{where}, part {n}"))
+    return "".join(text), "".join(reasoning)
 
 
 def _text(content: Any, where: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -78,6 +78,7 @@ def _prepared(model: str, messages: Path) -> tuple[Rendered, str, Tokenizer]:
 def read_request(path: Path) -> Request:
     """The request in a messages file. Raises RequestError for what cannot be read, or is not of the form."""
     from ds4_backend.chat.openai import request_from_openai
+    from ds4_backend.chat.parameters import thinking_from_openai
     from ds4_backend.errors import RequestError
 
     try:
@@ -93,16 +94,5 @@ def read_request(path: Path) -> Request:
         if key not in KEYS:
             click.echo(f"{path}: {key!r} has no part in the prompt; it is passed over.", err=True)
     tools = body.get("tools") or []
-    return request_from_openai(body["messages"], tools, thinking=_thinking(body), effort=body.get("effort"))
-
-
-def _thinking(body: Mapping[str, Any]) -> bool | None:
-    """`thinking` as a bool, or as the hosted service has it: {"type": "enabled" | "disabled"}."""
-    from ds4_backend.errors import RequestError
-
-    given = body.get("thinking")
-    if isinstance(given, Mapping) and given.get("type") in ("enabled", "disabled"):
-        return given["type"] == "enabled"
-    if given is None or isinstance(given, bool):
-        return given
-    raise RequestError(f"thinking is {given!r}; allowed: true, false, or {{\"type\": \"enabled\" or \"disabled\"}}.")
+    thinking = thinking_from_openai(body.get("thinking"))
+    return request_from_openai(body["messages"], tools, thinking=thinking, effort=body.get("effort"))

@@ -31,7 +31,7 @@ def command(as_json: bool) -> None:
 def _line(entry: Entry) -> str:
     from ds4_backend.machine import gib
 
-    names = ", ".join((entry.name, *entry.aliases))
+    names = ", ".join(entry.names)
     size = gib(entry.path.stat().st_size) if entry.path else "not here"
     return f"{names:20} {size:>10}  {entry.about}"
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ds4_backend.engine.ranges import COUNTS, LOGIT_BIAS, RANGES, words
 from ds4_backend.errors import FileError
+from ds4_backend.options import LOGIT_BIAS, OPTIONS, SAMPLING, Option
 from ds4_backend.types import Request, Sampling
 
 REFERENCE = Sampling(
@@ -38,23 +38,27 @@ KEYS = {
 
 def fault(sampling: Sampling) -> str | None:
     """What is wrong with the first option outside its range: name, value and range. None if all is well."""
-    faults = (_outside(name, getattr(sampling, name), low, high) for name, (low, high, _) in RANGES.items())
+    faults = (_outside(name, getattr(sampling, name), option) for name, option in SAMPLING.items())
     return next((said for said in faults if said), None)
 
 
 def request_fault(request: Request, vocab_size: int) -> str | None:
     """The same for a whole request: its sampling options, counts and biased tokens."""
-    counts = (_outside(name, getattr(request, name), low, high) for name, (low, high, _) in COUNTS.items())
-    said = next((said for said in counts if said), None)
+    said = (
+        _outside("n", request.n, OPTIONS["n"])
+        or _outside("logprobs", request.logprobs, OPTIONS["top_logprobs"])
+        or _outside("max_thinking_tokens", request.max_thinking_tokens, OPTIONS["max_thinking_tokens"])
+    )
     return said or fault(request.sampling) or _bias_fault(request.sampling.logit_bias, vocab_size)
 
 
-def _outside(name: str, value: Any, low: float, high: float) -> str | None:
-    whole = isinstance(high, int)
-    if value is None or (_is_number(value, whole) and low <= value <= high):
+def _outside(name: str, value: Any, option: Option) -> str | None:
+    whole = isinstance(option.high, int)
+    assert option.low is not None and option.high is not None
+    if value is None or (_is_number(value, whole) and option.low <= value <= option.high):
         return None
     number = "an integer" if whole else "a number"
-    return f"{name} is {value!r}; it must be {number}, {words(name)}"
+    return f"{name} is {value!r}; it must be {number}, {option.range}"
 
 
 def _bias_fault(biases: Mapping[int, float], vocab_size: int) -> str | None:

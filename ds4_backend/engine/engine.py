@@ -37,7 +37,8 @@ class Engine(ABC):
 
     @abstractmethod
     def count_tokens(self, request: Request) -> int:
-        """Tokens of the prompt that `request` becomes, the opening of the answer included."""
+        """Tokens of the prompt that `request` becomes, the opening of the answer included; also of a history that ends
+        with the model's own turn, to which there is no answer."""
 
     async def acount_tokens(self, request: Request) -> int:
         """`count_tokens` for an event loop."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ds4_backend.chat import Parser, Rendered, render
+from ds4_backend.chat.conversation import countable
 from ds4_backend.chat.replay import Encoded, encode_with_replay
 from ds4_backend.engine.constraint import may_call
 from ds4_backend.engine.counters import Counters
@@ -110,6 +111,7 @@ class LocalEngine(Engine):
 
     def count_tokens(self, request: Request) -> int:
         """See `Engine.count_tokens`."""
+        request = countable(request)
         return len(self._encode(render(request, self._dialect), request).ids)
 
     def status(self) -> Mapping[str, Any]:

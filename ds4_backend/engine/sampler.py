@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ds4_backend.engine.defaults import REFERENCE, fault
-from ds4_backend.engine.ranges import RANGES
 from ds4_backend.errors import EngineError, RequestError
+from ds4_backend.options import SAMPLING
 from ds4_backend.types import Sampling
 
 Logits = NDArray[np.float32]
@@ -52,7 +52,7 @@ def settle(sampling: Sampling, defaults: Sampling = REFERENCE) -> Settings:
         return next(v for s in (sampling, defaults, REFERENCE) if (v := getattr(s, name)) is not None)
 
     seed = sampling.seed if sampling.seed is not None else secrets.randbits(32)
-    return Settings(seed=seed, **{name: first(name) for name in RANGES if name != "seed"})
+    return Settings(seed=seed, **{name: first(name) for name in SAMPLING if name != "seed"})
 
 
 class Sampler:

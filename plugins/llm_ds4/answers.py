@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -10,57 +9,36 @@ from typing import Any
 import llm
 from llm.parts import StreamEvent
 
-from ds4_backend.types import (
-    Alternative,
-    End,
-    Event,
-    Failed,
-    ReasoningDelta,
-    TextDelta,
-    Timings,
-    TokenLogprob,
-    ToolCallDelta,
-    ToolCallStart,
-    Usage,
-)
+from ds4_backend.chat.whole import Whole, arguments_of
+from ds4_backend.types import End, Event, ReasoningDelta, TextDelta, Timings, ToolCallDelta, ToolCallStart, Usage
 
 
 class Answer:
     """Takes the events of one answer in order."""
 
     def __init__(self, response: Any) -> None:
-        self._response = response
-        self._calls: list[tuple[ToolCallStart, list[str]]] = []
-        self._logprobs: list[dict[str, Any]] = []
+        self._response, self._whole = response, Whole()
 
     def take(self, event: Event) -> Iterator[StreamEvent]:
-        """What llm is to see of `event`; the last one also completes the response.
-
-        Raises the error of a `Failed`.
-        """
+        """What llm is to see of `event`; the last one also completes the response."""
+        self._whole.take(event)
         match event:
-            case TextDelta(text, logprobs):
-                self._logprobs += map(_logprob, logprobs)
+            case TextDelta(text):
                 yield StreamEvent("text", text)
             case ReasoningDelta(text):
                 yield StreamEvent("reasoning", text)
             case ToolCallStart(_, id, name):
-                self._calls.append((event, []))
                 yield StreamEvent("tool_call_name", name, tool_call_id=id)
             case ToolCallDelta(index, text):
-                start, pieces = self._calls[index]
-                pieces.append(text)
-                yield StreamEvent("tool_call_args", text, tool_call_id=start.id)
+                yield StreamEvent("tool_call_args", text, tool_call_id=self._whole.call_id(index))
             case End():
                 self._complete(event)
-            case Failed(error):
-                raise error
 
     def _complete(self, end: End) -> None:
-        for start, pieces in self._calls:
-            arguments = _object("".join(pieces))
-            if arguments is not None:  # a call that max_tokens cut short must not be run
-                self._response.add_tool_call(llm.ToolCall(start.name, arguments, start.id))
+        for call in self._whole.calls:
+            arguments = arguments_of(call)
+            if arguments is not None:
+                self._response.add_tool_call(llm.ToolCall(call.name, arguments, call.id))
         usage = end.usage
         details = {name: count for name in ("cached", "reasoning") if (count := getattr(usage, name))}
         self._response.set_usage(input=usage.input, output=usage.output, details=details or None)
@@ -69,28 +47,10 @@ class Answer:
             "finish_reason": end.finish_reason,
             "usage": asdict(usage),
             "timings": asdict(end.timings) | _speeds(usage, end.timings),
-            **({"logprobs": self._logprobs} if self._logprobs else {}),
+            **({"logprobs": self._whole.logprobs} if self._whole.logprobs else {}),
         }
         if model := end.metadata.get("model"):
             self._response.set_resolved_model(model)
-
-
-def _logprob(one: TokenLogprob) -> dict[str, Any]:
-    """In OpenAI's form."""
-    listed = [_alternative(other) for other in one.top]
-    return _alternative(one.token) | ({"top_logprobs": listed} if listed else {})
-
-
-def _alternative(one: Alternative) -> dict[str, Any]:
-    return {"token": one.bytes.decode(errors="replace"), "logprob": round(one.logprob, 6), "bytes": list(one.bytes)}
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _speeds(usage: Usage, timings: Timings) -> dict[str, float]:

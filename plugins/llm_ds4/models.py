@@ -13,21 +13,13 @@ import llm
 from llm.parts import StreamEvent
 
 from ds4_backend import catalog
-from ds4_backend.errors import DS4Error
 from llm_ds4.options import Options
 
 
 def names() -> list[tuple[str, tuple[str, ...]]]:
-    """Every model name of the catalogue with its aliases.
-
-    A config file that cannot be read must not stop llm's other models: then it is reported on stderr, and the names
-    that are always there remain.
-    """
-    try:
-        return [(entry.name, entry.aliases) for entry in catalog.models()]
-    except DS4Error as error:
-        click.echo(f"ds4-backend: {error}", err=True)
-        return [(catalog.TINY, ()), (catalog.FLASH_NAME, (catalog.FLASH_ALIAS,))]
+    """Every model name of the catalogue with its aliases."""
+    entries = catalog.listed(lambda complaint: click.echo(complaint, err=True))
+    return [(entry.name, entry.aliases) for entry in entries]
 
 
 class _Shared:

@@ -7,16 +7,12 @@ from typing import Any
 import llm
 from pydantic import ConfigDict, Field, field_validator
 
-from ds4_backend.engine.ranges import EFFORTS, RANGES, words
+from ds4_backend.options import EFFORTS, OPTIONS
 
 
-def _ranged(name: str, help: str) -> Any:
-    low, high, _ = RANGES[name]
-    return Field(default=None, ge=low, le=high, description=f"{help}; {words(name)}")
-
-
-def _field(help: str, **limits: Any) -> Any:
-    return Field(default=None, description=help, **limits)
+def _option(name: str, help: str = "", **limits: Any) -> Any:
+    known = OPTIONS[name]
+    return Field(default=None, description=help or known.text, **{"ge": known.low, "le": known.high} | limits)
 
 
 class Options(llm.Model.Options):
@@ -24,27 +20,27 @@ class Options(llm.Model.Options):
 
     model_config = ConfigDict(defer_build=True)  # every llm command imports this, few need it
 
-    temperature: float | None = _ranged("temperature", "How freely the next token is drawn")
-    top_p: float | None = _ranged("top_p", "Draw from the likeliest tokens that together have this probability")
-    top_k: int | None = _ranged("top_k", "Draw from this many of the likeliest tokens")
-    min_p: float | None = _ranged("min_p", "Drop tokens less likely than this share of the likeliest one")
-    seed: int | None = _ranged("seed", "Seed of the draws")
-    presence_penalty: float | None = _ranged("presence_penalty", "Make tokens that the answer holds less likely")
-    frequency_penalty: float | None = _ranged("frequency_penalty", "The same, once for each time they occur")
-    logit_bias: dict[int, float] | None = _field('Added to the logits of tokens: JSON such as {"42": -100}')
-    max_tokens: int | None = _field("Most tokens to generate, thinking included", ge=1)
-    stop: str | list[str] | None = _field("End the visible text before this, or before any of a JSON list")
-    thinking: bool | None = _field("Think before answering; on unless set to false")
-    effort: str | None = _field(f"How thoroughly to think: {', '.join(EFFORTS)}")
-    max_thinking_tokens: int | None = _field("Close the thinking after this many tokens, or soon after", ge=0)
-    tool_choice: str | None = _field("auto, none, required, or the name of the tool to call")
-    parallel_tool_calls: bool | None = _field("Allow several calls in one turn; yes unless set to false")
-    json_object: bool | None = _field("The answer is one JSON object")
-    regex: str | None = _field("The whole answer matches this regular expression (Rust syntax)")
-    logprobs: int | None = _field("Log the probabilities of tokens, and of that many alternatives", ge=0, le=20)
-    priority: int | None = _field("Of requests that wait, the higher goes first")
-    keep_alive: float | None = _field("Seconds that the host keeps the model after this; negative is for ever")
-    private: bool | None = _field("Keep this prompt's state out of the disk cache")
+    temperature: float | None = _option("temperature")
+    top_p: float | None = _option("top_p")
+    top_k: int | None = _option("top_k")
+    min_p: float | None = _option("min_p")
+    seed: int | None = _option("seed")
+    presence_penalty: float | None = _option("presence_penalty")
+    frequency_penalty: float | None = _option("frequency_penalty")
+    logit_bias: dict[int, float] | None = _option("logit_bias")
+    max_tokens: int | None = _option("max_tokens", OPTIONS["max_tokens"].help, ge=1)
+    stop: str | list[str] | None = _option("stop", "End the visible text before this, or before any of a JSON list")
+    thinking: bool | None = _option("thinking")
+    effort: str | None = _option("effort")
+    max_thinking_tokens: int | None = _option("max_thinking_tokens")
+    tool_choice: str | None = _option("tool_choice")
+    parallel_tool_calls: bool | None = _option("parallel_tool_calls")
+    json_object: bool | None = Field(default=None, description="The answer is one JSON object")
+    regex: str | None = Field(default=None, description="The whole answer matches this regex (Rust syntax)")
+    logprobs: int | None = _option("top_logprobs", "Log the probabilities of tokens, and of that many alternatives")
+    priority: int | None = _option("priority")
+    keep_alive: float | None = _option("keep_alive")
+    private: bool | None = _option("private")
 
     @field_validator("effort")
     @classmethod

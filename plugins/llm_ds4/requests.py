@@ -10,61 +10,33 @@ from typing import Any
 import llm
 from llm.parts import AttachmentPart, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 
-from ds4_backend.chat.openai import closed
-from ds4_backend.engine.ranges import RANGES
+from ds4_backend.chat.parameters import request_with
 from ds4_backend.errors import RequestError, UnsupportedContent
-from ds4_backend.types import (
-    JsonObject,
-    JsonSchema,
-    Message,
-    Regex,
-    Request,
-    ResponseFormat,
-    Sampling,
-    Tool,
-    ToolCall,
-)
+from ds4_backend.types import Message, Request, ToolCall
 
 
 def to_request(prompt: llm.Prompt) -> Request:
     """The request that `prompt` asks for. Raises UnsupportedContent for attachments."""
-    options: Any = prompt.options
     ids = _Ids()
-    return Request(
-        messages=tuple(message for each in prompt.messages for message in _messages(each, ids)),
-        tools=tuple(_tool(tool) for tool in prompt.tools),
-        tool_choice=options.tool_choice or "auto",
-        parallel_tool_calls=options.parallel_tool_calls is not False,
-        response_format=_response_format(prompt),
-        thinking=options.thinking,
-        effort=options.effort,
-        max_thinking_tokens=options.max_thinking_tokens,
-        sampling=_sampling(options),
-        max_tokens=options.max_tokens,
-        stop=(options.stop,) if isinstance(options.stop, str) else tuple(options.stop or ()),
-        logprobs=options.logprobs,
-        private=bool(options.private),
-        priority=options.priority or 0,
-        keep_alive=options.keep_alive,
-    )
+    messages = tuple(message for each in prompt.messages for message in _messages(each, ids))
+    given = dict(prompt.options)
+    alternatives = given.pop("logprobs")
+    if alternatives is not None:
+        given |= {"logprobs": True, "top_logprobs": alternatives}
+    tools = [{"name": t.name, "description": t.description, "parameters": t.input_schema} for t in prompt.tools]
+    return request_with(messages, given | {"tools": tools, "response_format": _response_format(prompt)})
 
 
-def _sampling(options: Any) -> Sampling:
-    plain = {name: getattr(options, name) for name in RANGES if hasattr(options, name)}
-    return Sampling(**plain, logit_bias=options.logit_bias or {})
-
-
-def _response_format(prompt: llm.Prompt) -> ResponseFormat | None:
+def _response_format(prompt: llm.Prompt) -> dict[str, Any] | None:
     """A schema, or one of the two options. Raises RequestError for more than one."""
     options: Any = prompt.options
-    schema: Any = prompt.schema
-    wished: dict[str, ResponseFormat] = {}
-    if schema:
-        wished["a schema"] = closed(JsonSchema(schema))
+    wished: dict[str, dict[str, Any]] = {}
+    if prompt.schema:
+        wished["a schema"] = {"type": "json_schema", "schema": prompt.schema}
     if options.json_object:
-        wished["json_object"] = JsonObject()
+        wished["json_object"] = {"type": "json_object"}
     if options.regex is not None:
-        wished["regex"] = Regex(options.regex)
+        wished["regex"] = {"type": "regex", "pattern": options.regex}
     if len(wished) > 1:
         raise RequestError(f"{' and '.join(wished)} each say what the whole answer is: leave all but one out")
     return next(iter(wished.values()), None)
@@ -105,10 +77,6 @@ def _call(part: ToolCallPart, ids: _Ids) -> ToolCall:
 
 def _result(part: ToolResultPart, ids: _Ids) -> Message:
     return Message("tool", part.output or part.exception or "", tool_call_id=ids.of_result(part.tool_call_id))
-
-
-def _tool(tool: Any) -> Tool:
-    return Tool(tool.name, tool.description or "", tool.input_schema)
 
 
 def _refuse_attachments(message: llm.Message) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import aclosing, closing, contextmanager
+from functools import partial
 from typing import Any
 
 import llm
 from llm.parts import StreamEvent
 
 from ds4_backend.connect import connect
+from ds4_backend.engine.ask import aask, ask
 from ds4_backend.errors import DS4Error
 from llm_ds4.answers import Answer
 from llm_ds4.requests import to_request
@@ -22,7 +23,7 @@ def answer(model: str, prompt: llm.Prompt, response: Any) -> Generator[StreamEve
     with _told_to_llm():
         request = to_request(prompt)
         taken = Answer(response)
-        with waiting() as wait, closing(connect(model, progress=wait.loading).chat(request)) as events:
+        with waiting() as wait, closing(ask(partial(connect, model, progress=wait.loading), request)) as events:
             for event in events:
                 wait.heard(event)
                 yield from taken.take(event)
@@ -34,8 +35,7 @@ async def answer_async(model: str, prompt: llm.Prompt, response: Any) -> AsyncGe
         request = to_request(prompt)
         taken = Answer(response)
         with waiting() as wait:
-            engine = await asyncio.to_thread(connect, model, progress=wait.loading)
-            async with aclosing(engine.achat(request)) as events:
+            async with aclosing(aask(partial(connect, model, progress=wait.loading), request)) as events:
                 async for event in events:
                     wait.heard(event)
                     for shown in taken.take(event):

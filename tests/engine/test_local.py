@@ -17,6 +17,7 @@ from ds4_backend.types import (
     Sampling,
     TextDelta,
     Tool,
+    ToolCall,
     ToolCallDelta,
     ToolCallStart,
 )
@@ -76,6 +77,15 @@ def test_progress_follows_the_grid_and_ends_at_the_prompt() -> None:
     total = end_of(events).usage.input
     assert [event.done for event in events if isinstance(event, Progress)] == [0, 128, 256, total]
     assert [len(ids) for ids in model.forwarded[:4]] == [128, 128, total - 257, 1]
+
+
+def test_a_history_that_ends_with_the_models_turn_is_counted_though_it_cannot_be_answered() -> None:
+    engine, _ = engine_that_writes("")
+    asked, said = Message("user", "hi"), Message("assistant", "hello")
+    call = Message("assistant", tool_calls=(ToolCall("c", "now", "{}"),))
+    counts = [engine.count_tokens(Request(tuple(them))) for them in ([asked], [asked, said], [asked, call])]
+    assert counts[0] < counts[1] < engine.count_tokens(Request((asked, said, asked)))
+    assert counts[0] < counts[2] <= engine.count_tokens(Request((asked, call, Message("tool", "", tool_call_id="c"))))
 
 
 def test_max_tokens_cuts_and_says_length() -> None:

@@ -17,9 +17,9 @@ from click.testing import Result
 from llm.parts import ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from llm_ds4.waiting import waiting
 
-from ds4_backend.engine.ranges import EFFORTS
 from ds4_backend.engine.scripted import scripted
 from ds4_backend.errors import ContextOverflow, EngineError
+from ds4_backend.options import EFFORTS
 from ds4_backend.types import (
     Alternative,
     Effort,

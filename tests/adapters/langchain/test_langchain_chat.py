@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from itertools import repeat
 from typing import Any
 
@@ -19,7 +19,8 @@ from langchain_ds4 import ChatDS4
 from pydantic import BaseModel, ValidationError
 
 from ds4_backend import errors
-from ds4_backend.engine.scripted import scripted
+from ds4_backend.engine.running import offer
+from ds4_backend.engine.scripted import ScriptedEngine, scripted
 from ds4_backend.types import (
     Alternative,
     End,
@@ -346,13 +347,21 @@ def test_errors_are_langchains_and_the_cores_at_once(early: bool) -> None:
 
 def test_a_busy_engine_is_asked_again_as_often_as_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("langchain_ds4.chat_models.time.sleep", pauses.append)
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr("ds4_backend.engine.ask.time.sleep", pauses.append)
+    monkeypatch.setattr("ds4_backend.engine.ask.asyncio.sleep", pause)
     busy = errors.Busy("8 requests wait")
-    with scripted("ds4-tiny", busy, [Failed(busy)], HELLO, busy):
+    with scripted("ds4-tiny", busy, [Failed(busy)], HELLO, busy, busy, HELLO, busy):
         assert tiny().invoke("hi").content == "Hello"
         with pytest.raises(ModelRateLimitError, match="8 requests wait"):
             tiny(max_retries=0).invoke("hi")
-    assert pauses == [1, 2]
+        assert asyncio.run(tiny(max_retries=1).ainvoke("hi")).content == "Hello"
+        with pytest.raises(ModelRateLimitError, match="8 requests wait"):
+            asyncio.run(tiny(max_retries=0).ainvoke("hi"))
+    assert pauses == [1, 2, 1]
 
 
 def test_an_answer_that_takes_too_long_is_given_up() -> None:
@@ -362,10 +371,14 @@ def test_an_answer_that_takes_too_long_is_given_up() -> None:
             time.sleep(0.01)
             yield Progress(1, 2)
 
-    with scripted("ds4-tiny", slow) as engine:
-        with pytest.raises(ModelTimeoutError, match=r"no complete answer after 0\.05 seconds"):
-            tiny(timeout=0.05).invoke("hi")
-        assert engine.closed_early == 1
+    model = tiny(timeout=0.05)
+    for given_up in (model.invoke, lambda text: asyncio.run(model.ainvoke(text))):
+        with scripted("ds4-tiny", slow) as engine:
+            with pytest.raises(ModelTimeoutError, match=r"no complete answer after 0\.05 seconds") as caught:
+                given_up("hi")
+            assert isinstance(caught.value, errors.TookTooLong)
+            while not engine.closed_early:
+                time.sleep(0.005)
 
 
 def test_leaving_a_stream_cancels_the_work() -> None:
@@ -394,6 +407,35 @@ def test_cancelling_a_task_cancels_the_work() -> None:
 
     with scripted("ds4-tiny", endless) as engine:
         asyncio.run(ask_and_leave())
+
+
+def test_a_cancelled_task_leaves_nothing_running_in_an_engine_with_an_async_twin_of_its_own() -> None:
+    class Native(ScriptedEngine):
+        written = left = 0
+
+        async def achat(self, request: Request) -> AsyncGenerator[Event, None]:
+            try:
+                for _ in repeat(None):
+                    await asyncio.sleep(0)
+                    self.written += 1
+                    yield TextDelta("a")
+            finally:
+                self.left += 1
+
+    async def ask_and_leave() -> int:
+        task = asyncio.create_task(tiny().ainvoke("hi"))
+        while engine.written < 3:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert engine.left == 1
+        return engine.written
+
+    engine = Native()
+    with offer("ds4-tiny", engine):
+        assert asyncio.run(ask_and_leave()) == engine.written
+    assert engine.requests == []  # the sync twin was not asked
 
 
 def test_the_loop_stays_free_while_the_engine_works() -> None:
