@@ -49,6 +49,8 @@ SAMPLING = {
 }
 """The fields of `types.Sampling` that are numbers."""
 
+EFFORT = Option(f"How thoroughly to think: {', '.join(EFFORTS)}; none is off")
+
 LOGIT_BIAS = (-100.0, 100.0)
 """What may be added to a token's logit, ends included; OpenAI's range."""
 
@@ -65,9 +67,9 @@ OPTIONS = {
     "parallel_tool_calls": Option("Allow several calls in one turn; yes unless set to false"),
     "response_format": Option("What the whole answer is: json_object, json_schema or regex; held by grammar"),
     "thinking": Option("Think before answering; on unless set to false"),
-    "effort": Option(f"How thoroughly to think: {', '.join(EFFORTS)}; none is off"),
-    "reasoning_effort": Option("effort, under OpenAI's name"),
-    "chat_template_kwargs": Option("thinking, as clients of vLLM write it: {\"enable_thinking\": false}"),
+    "effort": EFFORT,
+    "reasoning_effort": EFFORT,
+    "chat_template_kwargs": Option('Whether to think, as clients of vLLM say it: {"enable_thinking": false}'),
     "max_thinking_tokens": Option("Close the thinking after this many tokens, or soon after", 0, TOP, "0 is at once"),
     "private": Option("Keep this prompt's state out of the disk cache"),
     "priority": Option("Of requests that wait, the higher goes first"),

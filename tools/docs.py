@@ -15,8 +15,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 
 from ds4_backend.catalog.builds import FLASH
+from ds4_backend.chat import parameters
 from ds4_backend.cli import main as cli
 from ds4_backend.machine import gib
+from ds4_backend.options import OPTIONS
 from ds4_backend.settings import KEYS, MODEL_KEYS, ONLY_IN_ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +55,14 @@ def build_files() -> str:
 def commands() -> str:
     """The help of every command."""
     return "\n\n".join(f"## {path}\n\n```text\n{text}\n```" for path, text in _helps(cli, "ds4-backend"))
+
+
+def litellm_options() -> str:
+    """The parameters that LiteLLM's provider takes; importing it would take ten seconds."""
+    rows = [("parameter", "what it does")]
+    rows += [(f"`{name}`", OPTIONS[name].text) for name in parameters.KNOWN]
+    rows += [(f"`ds4_{name}`", OPTIONS[name].text) for name in parameters.OURS]
+    return table(rows)
 
 
 def langchain_options() -> str:
@@ -118,6 +128,7 @@ MADE: dict[str, Callable[[], str]] = {
     "builds": builds,
     "build-files": build_files,
     "commands": commands,
+    "litellm-options": litellm_options,
     "langchain-options": langchain_options,
     "langchain-constructor": langchain_constructor,
     "llm-options": llm_options,

@@ -11,6 +11,7 @@ import pytest
 from ds4_backend import catalog
 from ds4_backend.catalog import fitting
 from ds4_backend.catalog.builds import FLASH, NEWEST
+from ds4_backend.catalog.vocabulary import tokenizer_of
 from ds4_backend.errors import NotInstalled, UnknownModel
 from ds4_backend.machine import GIB, Machine
 from ds4_backend.settings import Registered, Settings
@@ -148,3 +149,21 @@ def test_the_list_shows_what_is_installed(settings):
 def test_the_newest_builds_come_first():
     dialects = [build.dialect for build in FLASH]
     assert dialects == sorted(dialects, key=lambda dialect: dialect != NEWEST)
+
+
+def test_a_config_file_that_cannot_be_read_is_complained_of_and_our_own_names_remain(monkeypatch, tmp_path):
+    monkeypatch.setenv("DS4_BACKEND_CONFIG", str(tmp_path / "nowhere.toml"))
+    complaints = []
+    entries = catalog.listed(complaints.append)
+    assert [(entry.names, entry.longest) for entry in entries] == [
+        (("ds4-tiny",), 1 << 15),
+        (("ds4-flash", "ds4"), catalog.CONTEXT),
+    ]
+    (complaint,) = complaints
+    assert complaint.startswith("ds4-backend: ") and "nowhere.toml" in complaint
+
+
+def test_the_vocabulary_of_a_model_is_read_without_the_model():
+    tokenizer = tokenizer_of("ds4-tiny")
+    assert tokenizer.decode(tokenizer.encode("What is 3 times 12?")) == "What is 3 times 12?"
+    assert tokenizer_of("ds4-tiny") is tokenizer

@@ -47,6 +47,35 @@ def test_reasoning_is_read_under_both_names() -> None:
     assert one(role="assistant", content="a").reasoning is None
 
 
+BESIDE = [{"type": "thinking", "thinking": "Be kind.", "signature": None}]
+INSIDE = [
+    {"type": "reasoning", "reasoning": "Be "},
+    {"type": "thinking", "thinking": "kind."},
+    {"type": "text", "text": "Let me "},
+    {"type": "tool_use", "id": "c"},
+    {"type": "redacted_thinking", "data": "x"},
+    "see.",
+]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"content": "Let me see.", "thinking_blocks": BESIDE},
+        {"content": INSIDE},
+        {"content": [{"type": "thinking", "thinking": "other"}, "Let me see."], "reasoning": "Be kind."},
+    ],
+    ids=["beside the content", "in the content", "both"],
+)
+def test_reasoning_in_blocks_is_read_and_the_text_stays_as_it_was_written(fields: dict[str, Any]) -> None:
+    assert one(role="assistant", **fields) == Message("assistant", "Let me see.", "Be kind.")
+
+
+def test_what_is_no_text_is_refused_in_an_answer_too_by_its_place() -> None:
+    with pytest.raises(UnsupportedContent, match="message 1, part 2 is of type 'image'"):
+        one(role="assistant", content=["see", {"type": "image"}])
+
+
 def test_arguments_may_be_text_or_parsed() -> None:
     def call(arguments: Any) -> dict[str, Any]:
         return {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -136,6 +137,13 @@ def test_what_hosted_services_take_and_litellm_keeps_changes_nothing(to: To) -> 
         "extra_headers": {"x": "y"}, "prompt_cache_retention": "24h",
     }  # fmt: skip
     assert to(**ignored) == to()
+
+
+def test_every_parameter_that_is_read_is_in_the_docs(litellm: ModuleType) -> None:
+    from litellm_ds4.requests import IGNORED, KNOWN
+
+    page = (Path(__file__).parents[3] / "docs" / "litellm.md").read_text(encoding="utf-8")
+    assert [name for name in {*KNOWN, *IGNORED} - {"stream"} if f"`{name}`" not in page] == []
 
 
 def test_an_unknown_parameter_is_refused_with_its_neighbour_unless_they_are_dropped(
