@@ -29,16 +29,19 @@ class Answer:
 
     def take(self, event: Event) -> Iterator[ChatGenerationChunk]:
         """What LangChain is to see of `event`."""
-        self._whole.take(event)
         match event:
+            case TextDelta(text, ()):
+                yield _chunk(text)
             case TextDelta(text, logprobs):
-                listed = {"logprobs": {"content": list(map(logprob_to_openai, logprobs))}} if logprobs else {}
-                yield _chunk(text, response_metadata=listed)
+                listed = list(map(logprob_to_openai, logprobs))
+                yield _chunk(text, response_metadata={"logprobs": {"content": listed}})
             case ReasoningDelta(text):
                 yield _chunk("", additional_kwargs={"reasoning_content": text})
             case ToolCallStart(index, id, name):
+                self._whole.take(event)
                 yield _call(index, "", id=id, name=name)
             case ToolCallDelta(index, text):
+                self._whole.take(event)
                 yield _call(index, text)
             case End():
                 yield from self._spoilt()

@@ -68,8 +68,8 @@ class _Patience:
             raise event.error
         if self._timeout is not None and time.monotonic() - self._began > self._timeout:
             raise TookTooLong(f"there was no complete answer after {self._timeout:g} seconds: raise `timeout`")
-        if not isinstance(event, Progress):
-            self._pauses = []  # asked again, an engine would say it again
+        if self._pauses and not isinstance(event, Progress):
+            self._pauses.clear()  # asked again, an engine would say it again
         return event
 
     def pause(self, error: Busy) -> float:
