@@ -28,11 +28,10 @@ OPEN = {
 TEXT_PARTS = ("text", "input_text", "output_text")
 REASONING_PARTS = ("reasoning", "thinking")
 """Their text stands under their own name."""
-SAID_APART = (
-    "redacted_thinking", "tool_use", "tool_call", "tool_call_chunk", "invalid_tool_call", "input_json_delta",
-    "function_call",
+CALL_PARTS = (
+    "tool_use", "tool_call", "tool_call_chunk", "invalid_tool_call", "input_json_delta", "function_call",
 )  # fmt: skip
-"""Parts of an assistant's content that nobody can read, or that say again what stands in `tool_calls`."""
+"""Passed over where the message has `tool_calls` too, if only an empty list: they say it again, or were cut short."""
 TOOL_CHOICES = {"auto": "auto", "none": "none", "required": "required", "any": "required"}
 RESPONSE_FORMATS = ("text", "json_object", "json_schema", "regex")
 
@@ -141,16 +140,17 @@ def _message(number: int, message: Mapping[str, Any]) -> Message:
     if ROLES[cast(str, role)] != "assistant":
         content = _text(message.get("content"), where)
         return Message(ROLES[cast(str, role)], content, tool_call_id=message.get("tool_call_id") or message.get("name"))
-    content, thoughts = _turn(message.get("content"), where)
+    calls = _calls(message, where)
+    content, thoughts = _turn(message.get("content"), where, bool(calls) or message.get("tool_calls") is not None)
     reasoning = message.get("reasoning_content", message.get("reasoning"))
     if not reasoning:  # gateways hand Anthropic's blocks on beside the content, frameworks keep them in it
         reasoning = _turn(message.get("thinking_blocks"), where)[1] or thoughts or reasoning
     _expect(reasoning is None or isinstance(reasoning, str), f"{where}: the reasoning is not a string")
     prefix = bool(message.get("prefix") or message.get("wo_eos"))
-    return Message("assistant", content, reasoning, _calls(message, where), prefix=prefix)
+    return Message("assistant", content, reasoning, calls, prefix=prefix)
 
 
-def _turn(content: Any, where: str) -> tuple[str, str]:
+def _turn(content: Any, where: str, calls_apart: bool = True) -> tuple[str, str]:
     """An assistant's text and reasoning. The text parts are pieces of one text, as the model wrote it."""
     text: list[str] = []
     reasoning: list[str] = []
@@ -159,7 +159,8 @@ def _turn(content: Any, where: str) -> tuple[str, str]:
         kind = str(part.get("type")) if isinstance(part, Mapping) else ""
         if kind in REASONING_PARTS:
             reasoning.append(part.get(kind) or "")
-        elif kind not in SAID_APART:
+            _expect(isinstance(reasoning[-1], str), f"{where}, part {n}: the reasoning is not a string")
+        elif kind != "redacted_thinking" and not (calls_apart and kind in CALL_PARTS):
             text.append(_part(part, f"{where}, part {n}"))
     return "".join(text), "".join(reasoning)
 

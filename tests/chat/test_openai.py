@@ -62,7 +62,7 @@ INSIDE = [
     "fields",
     [
         {"content": "Let me see.", "thinking_blocks": BESIDE},
-        {"content": INSIDE},
+        {"content": INSIDE, "tool_calls": []},
         {"content": [{"type": "thinking", "thinking": "other"}, "Let me see."], "reasoning": "Be kind."},
     ],
     ids=["beside the content", "in the content", "both"],
@@ -74,6 +74,20 @@ def test_reasoning_in_blocks_is_read_and_the_text_stays_as_it_was_written(fields
 def test_what_is_no_text_is_refused_in_an_answer_too_by_its_place() -> None:
     with pytest.raises(UnsupportedContent, match="message 1, part 2 is of type 'image'"):
         one(role="assistant", content=["see", {"type": "image"}])
+
+
+def test_reasoning_in_a_part_is_a_string() -> None:
+    with pytest.raises(RequestError, match="message 1, part 1: the reasoning is not a string"):
+        one(role="assistant", content=[{"type": "thinking", "thinking": {"text": "Hm."}}])
+
+
+def test_a_call_in_the_content_is_passed_over_only_where_calls_stand_apart() -> None:
+    content = ["see", {"type": "tool_use", "id": "c", "name": "f", "input": {}}]
+    call = {"id": "c", "function": {"name": "f", "arguments": "{}"}}
+    expected = Message("assistant", "see", tool_calls=(ToolCall("c", "f", "{}"),))
+    assert one(role="assistant", content=content, tool_calls=[call]) == expected
+    with pytest.raises(UnsupportedContent, match="message 1, part 2 is of type 'tool_use'"):
+        one(role="assistant", content=content, tool_calls=None)
 
 
 def test_arguments_may_be_text_or_parsed() -> None:
