@@ -30,11 +30,9 @@ class Answer:
     def take(self, event: Event) -> Iterator[ChatGenerationChunk]:
         """What LangChain is to see of `event`."""
         match event:
-            case TextDelta(text, ()):
-                yield _chunk(text)
             case TextDelta(text, logprobs):
-                listed = list(map(logprob_to_openai, logprobs))
-                yield _chunk(text, response_metadata={"logprobs": {"content": listed}})
+                listed = {"logprobs": {"content": list(map(logprob_to_openai, logprobs))}}
+                yield _chunk(text, response_metadata=listed) if logprobs else _chunk(text)
             case ReasoningDelta(text):
                 yield _chunk("", additional_kwargs={"reasoning_content": text})
             case ToolCallStart(index, id, name):
