@@ -15,7 +15,7 @@ from ds4_backend.types import Tool
 from ds4_tiny import words as w
 from ds4_tiny.chat import Call, Talk, Turn, dumps, result, says, user
 from ds4_tiny.draw import Draw, held_out
-from ds4_tiny.tasks import chats, reading, skills
+from ds4_tiny.tasks import chats, reading, records, skills
 from ds4_tiny.tasks.asking import ask, either, joined, lower, phrase, upper
 from ds4_tiny.tasks.families import FAMILIES, Family, fill, said
 
@@ -235,21 +235,14 @@ def kits(d: Draw, count: int) -> list[Kit]:
 
 def record(d: Draw) -> Kit:
     """A tool that only takes down what a text says, named like a class."""
-    values, properties, _ = reading.fields(d, 1, 4)
+    made = records.sheet(d, 1, 4)
     name = d.one(("Person", "Answer", "Record", "Result", "Item", "Data", "Event", "Contact", "Entry", d.plain().title(), d.ascii().title()))
     about = d.split_one(f"{name}.|Information about a {name.lower()}.|{name} to give to the user.|")
-    tool = declare(d, name, about, properties, {})
-    kinds = {key: reading.FIELDS.get(key) for key in values}
+    tool = declare(d, name, about, made.properties(d), {})
 
     def use(d: Draw) -> Use:
-        drawn: dict[str, Any] = {}
-        told = []
-        for key, field in kinds.items():
-            drawn[key] = field[1](d) if field else d.word()
-            told.append(d.split_one(field[2] if field else f"The {key} is {{v}}.").format(v=reading._shown(drawn[key])))
-        d.rng.shuffle(told)
-        text = " ".join(told)
-        return Use(d.split_one(f"{text}|Extract the data: {text}|{text} Use the tool.|!take this down: {text}|Fill in {name}: {text}"), drawn, "ok", "Done.")
+        drawn, text = made.fill(d)
+        return Use(d.split_one("{t}|{t}|Extract the data: {t}|{t} Use the tool.|!take this down: {t}|Fill in {n}: {t}").format(t=text, n=name), drawn, "ok", "Done.")
 
     return Kit(tool, use)
 
@@ -311,21 +304,23 @@ def joke_json(d: Draw) -> tuple[str, str, str]:
 def by_format(d: Draw) -> Talk:
     """An answer whose form the prompt lays down: by a schema, or as any JSON object."""
     kind = d.rng.random()
-    if kind < 0.2:
+    if kind < 0.18:
         return called_by_format(d)
-    if kind < 0.6:
-        return reading.json_schema(d)
+    if kind < 0.26:
+        return records.made_up(d)
+    if kind < 0.62:
+        return records.json_schema(d)
     if kind < 0.8:
         kit = joke_record(d) if d.chance(0.45) else record(d)
         use = kit.use(d)
         return Talk((user(ask(d, use.request.replace(" Use the tool.", ""))), says(dumps(use.arguments), "I answer in JSON.")), schema=kit.tool["parameters"])
-    question, thought, answer = d.one((reading.json_keys, reading.json_keys, joke_json))(d)
+    question, thought, answer = d.one((records.json_keys, records.json_keys, joke_json))(d)
     return Talk((user(question), says(answer, thought)), json_mode=True)
 
 
 # Conversations
 
-MODES = {"single": 11, "parallel": 4.5, "none": 4, "error": 1.3, "chain": 1.6, "record": 1.6, "history": 1}
+MODES = {"single": 10, "parallel": 6, "none": 5, "error": 1.3, "chain": 1.6, "record": 1.8, "history": 1}
 
 
 def tools(d: Draw, mode: str | None = None, count: int | None = None) -> Talk:
@@ -407,20 +402,32 @@ def _combined(d: Draw, requests: list[str]) -> str:
         if all(r[0] == "?" for r in requests):
             return ask(d, "?" + d.one((" and ", " and also ", " and ")).join(r[1:] for r in requests))
         return ask(d, "!" + d.one(GLUE).join(bodies))
+    said = [phrase(d, r) for r in requests]
     if d.chance(0.15):
-        return "\n".join(f"{i}. {phrase(d, r)}" for i, r in enumerate(requests, 1))
-    text = d.one(JOINERS).join(phrase(d, r) if phrase(d, r)[-1:] in ".?!" else phrase(d, r) + "." for r in requests)
+        return d.one(("\n", " ")).join(d.one((f"{i}. {one}", f"{i}) {one}")) for i, one in enumerate(said, 1))
+    if d.chance(0.35):  # run together, as people type
+        return d.one((*GLUE, ", ", " ", " ", "\n", " also ", " plus ", " / ")).join(one.rstrip(".?!") if d.chance(0.5) else one for one in said)
+    text = d.one(JOINERS).join(one if one[-1:] in ".?!" else one + "." for one in said)
     lead = d.split_one(f"Do both: |Two things: |I need two things. |Please do this: |Do {len(requests)} things: ") if d.chance(0.2) else ""
     return lead + text
 
 
+SUMS = ("add", "sum", "plus", "minus", "subtract", "multipl", "times", "product", "divide", "calc", "math", "number", "comput", "eval", "expression", "integer")
+LETTERS = ("word", "letter", "text", "string", "upper", "reverse", "length", "backwards")
+UNASKED: tuple[tuple[Callable[[Draw], tuple[str, str, str]], float, tuple[str, ...]], ...] = (
+    (chats.small_talk, 5, ()), (chats.about, 2, ()), (skills.knowledge, 3, ("capital", "countr")), (skills.lists, 4, ("sort", "list", "count", "number", "order")),
+    (skills.repeat, 3, ("repeat", "say", "echo", "print", "run", "write")), (skills.edit, 1.5, (*LETTERS, "list", "write")), (skills.letters, 1.5, LETTERS),
+    (skills.addition, 2.5, SUMS), (skills.product, 1.5, SUMS), (skills.subtraction, 1, SUMS), (reading.facts, 3, ("person", "phone", "email", "weather", "price")), (records.json_keys, 1.5, ("json",)),
+    (chats.story, 1, ("story",)), (skills.sentiment, 1.5, ("sentiment", "classif")), (chats.joke, 1, ("joke", "setup")),
+)  # fmt: skip
+"""What the model does itself where tools are declared, how often, and words of tools that might do it instead."""
+
+
 def _none(d: Draw, chosen: list[Kit]) -> list[Turn]:
     """A question that no declared tool is for."""
-    names = " ".join(str(kit.tool).lower() for kit in chosen)
-    task = d.one((chats.small_talk, chats.small_talk, chats.about, skills.knowledge, skills.repeat, reading.facts, chats.story, skills.sentiment, chats.joke))
-    if ("joke" in names and task is chats.joke) or (task in (skills.repeat, reading.facts) and d.chance(0.5)):
-        task = chats.small_talk
-    question, thought, answer = task(d)
+    declared = " ".join(f"{kit.name} {kit.tool['description']}".lower() for kit in chosen)
+    free = {task: share for task, share, words in UNASKED if not any(word in declared for word in words)}
+    question, thought, answer = d.weighted(free)(d)
     return [user(question), says(answer, f"No tool is needed. {thought}")]
 
 
