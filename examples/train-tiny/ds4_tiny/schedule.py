@@ -9,7 +9,7 @@ from ds4_tiny.network import Sight
 
 T = TypeVar("T")
 WARM_STEPS, WARM_PART, FLAT_UNTIL, FLOOR = 100, 0.04, 0.45, 0.02
-"""The rate rises over so many steps or so much of the time, whichever is shorter, stays, and falls in a straight line."""
+"""The rate rises over so many steps or so much of the time, whichever is shorter; stays; falls in a straight line."""
 ALL_UNTIL = 0.1
 """Until then attention sees every CSA row: the indexer has nothing to say yet."""
 HIDDEN, HIDDEN_UNTIL = 0.6, 0.85
@@ -22,6 +22,11 @@ SHARES: tuple[tuple[float, dict[int, float]], ...] = (
 """How often each row length is drawn, up to a part of the time; every step has as many tokens."""
 PROMPT_WEIGHTS = ((0.3, 0.1), (1.01, 0.02))
 """What a prompt's token counts for beside an answer's: its entropy never falls and would drown the rest."""
+
+
+def rate(steps: int, gone: float, part: float) -> float:
+    """What the rates are multiplied by, `steps` and a part `gone` after the beginning of this command."""
+    return min(1, max((steps + 1) / WARM_STEPS, gone / WARM_PART)) * decay(part)
 
 
 def decay(part: float) -> float:

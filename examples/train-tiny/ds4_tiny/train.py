@@ -61,14 +61,13 @@ def run(
     saver = Saver(options.out if crew.rank == 0 else None, trainer, average, progress)
     choose = random.Random(f"{options.seed} {progress.steps}")
     clock = Clock(crew, progress, 60 * options.minutes, started + 60 * options.until)
-    first, rows = progress.steps, feed.rows
+    first = progress.steps
     while (part := clock.part()) < 1:
         length, sight = drawn(choose, lengths, part)
-        rate = min(1, max((progress.steps - first + 1) / schedule.WARM_STEPS, (part - clock.first) / schedule.WARM_PART))
-        rate *= schedule.decay(part)
+        rate = schedule.rate(progress.steps - first, part - clock.first, part)
         trainer.train(*feed.take(length), sight=sight, rate=options.rate * rate, matrix_rate=options.matrix_rate * rate,
                       prompt_weight=schedule.upto(schedule.PROMPT_WEIGHTS, part))  # fmt: skip
-        progress.count(rows[length] * length * crew.size)
+        progress.count(feed.rows[length] * length * crew.size)
         if progress.steps % AVERAGE_STEPS == 0:
             average.follow(trainer.network.weights, part)
         if log.due() or progress.steps <= first + 3:

@@ -84,3 +84,9 @@ def score(pupil: Pupil, name: str, make: Maker, cases: int) -> float:
     d = Draw(f"exam {name}", "eval")
     turns = [right for _ in range(cases) for right in pupil.knows(make(d))]
     return sum(turns) / len(turns)
+
+
+def rights(pupil: Pupil, name: str, make: Maker, cases: int) -> list[bool]:
+    """Whether all turns of each of the same conversations are right: one judgement of each, to compare two files by."""
+    d = Draw(f"exam {name}", "eval")
+    return [all(pupil.knows(make(d))) for _ in range(cases)]

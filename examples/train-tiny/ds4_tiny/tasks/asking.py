@@ -43,8 +43,16 @@ STARTS = ("What", "What's", "Tell", "Give", "Please", "Could", "Can", "Would", "
 """First words that lose their capital after a comma."""
 
 
+AS_IT_IS = "\0"
+"""Stands before a value at the head of a request, which must not get a large letter."""
+
+
 def phrase(d: Draw, request: str) -> str:
     """The marked request without anything before or after it."""
+    return _phrase(d, request).replace(AS_IT_IS, "")
+
+
+def _phrase(d: Draw, request: str) -> str:
     mark, body = request[0], request[1:]
     if mark == "!":
         return d.one(DO).format(d=body, D=upper(body))
@@ -52,7 +60,7 @@ def phrase(d: Draw, request: str) -> str:
         return d.one(KNOW).format(k=body, K=upper(body))
     if mark == "%":
         how = d.one(HOW).format(d=body)
-        return phrase(d, how) if how[0] == "?" else how
+        return _phrase(d, how) if how[0] == "?" else how
     return request
 
 

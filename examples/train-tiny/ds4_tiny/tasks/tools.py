@@ -16,7 +16,7 @@ from ds4_tiny import words as w
 from ds4_tiny.chat import Call, Talk, Turn, dumps, result, says, user
 from ds4_tiny.draw import Draw, held_out
 from ds4_tiny.tasks import chats, reading, records, skills
-from ds4_tiny.tasks.asking import ask, either, joined, lower, phrase, upper
+from ds4_tiny.tasks.asking import AS_IT_IS, STARTS, ask, either, joined, lower, phrase, upper
 from ds4_tiny.tasks.families import FAMILIES, Family, fill, said
 
 SYSTEMS = ("You are a helpful assistant.", "You are a helpful assistant", "Be brief.", "Answer briefly.", "Answer in one sentence.", "You are ds4-tiny.", "hello",
@@ -50,7 +50,9 @@ class Kit:
 
 
 def _format(form: str, tool: str, values: list[Any], d: Draw) -> str:
-    return fill(form.replace("{T}", "\0").replace("{W}", "\1"), values).replace("\0", tool).replace("\1", d.word().title())
+    if form[:2] in ("!{", "?{"):
+        form = form[0] + AS_IT_IS + form[1:]
+    return fill(form.replace("{T}", "\1").replace("{W}", "\2"), values).replace("\1", tool).replace("\2", d.word().title())
 
 
 def declare(d: Draw, name: str, about: str, required: dict[str, dict[str, Any]], optional: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -351,7 +353,7 @@ def _hinted(d: Draw, request: str, kit: Kit) -> str:
         end = "" if text[-1] in ".?!" else "."
         text += end + d.split_one(f" Use the tool.| Use {kit.name}.| Use the {kit.name} tool.| Use your tools.| You have a tool for this.")
     elif d.chance(0.04):
-        text = d.split_one("Using the tool, |With the tool, |Use the tool: |With your tools, ") + lower(text)
+        text = d.split_one("Using the tool, |With the tool, |Use the tool: |With your tools, ") + (lower(text) if text.split()[0] in STARTS else text)
     return text
 
 
