@@ -94,7 +94,7 @@ MAKERS: dict[str, Callable[[Draw, int], Talk]] = {
     "tools": _tools,
     "schema": lambda d, tokens: tools.by_format(d),
     "needles": lambda d, tokens: reading.needles(
-        d, _length(d, tokens, 750), d.int(2, 8) if tokens else None, d.int(4, 30) if tokens else None
+        d, _length(d, tokens, 750), d.int(3, 10) if tokens else None, d.int(4, 30) if tokens else None
     ),
     "spread": lambda d, tokens: spread.spread(d, tokens or d.int(60, 900)),
     "repeat": lambda d, tokens: reading.long_repeat(d, d.int(100, 300)),

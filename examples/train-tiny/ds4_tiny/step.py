@@ -22,6 +22,8 @@ from ds4_tiny.weights import Weights
 
 BALANCE_RATE = 0.002
 """How far a router's bias moves in a step."""
+PROMPT_SHARE = 0.5
+"""What all tokens of prompts may count for beside all tokens of answers: in a long document these are few."""
 AHEAD = 3
 """Steps that may wait for the GPU."""
 WARM_UPS = 3
@@ -137,8 +139,9 @@ class Trainer:
         """Gradients and figures of a batch, into `flat`."""
         device = self.crew.device.type
         targets, kind = ids[:, 1:].reshape(-1), kinds[:, 1:].reshape(-1)
-        own = kind == ANSWER
-        weights = own.float() + (kind == PROMPT).float() * self.prompt_weight
+        own, given = kind == ANSWER, kind == PROMPT
+        bound = PROMPT_SHARE * own.sum() / given.sum().clamp_min(1)
+        weights = own.float() + given.float() * torch.minimum(self.prompt_weight, bound)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda", cache_enabled=False):
             result = self.network.forward(ids[:, :-1], sight=sight, sample=sample)
             loss, right = self.network.loss(result, targets, weights)

@@ -230,3 +230,7 @@ FAMILIES: tuple[Family, ...] = (
 
 NATIONS = ["Chinese", "Japanese", "German", "French", "Korean", "Italian", "Spanish", "Greek", "Russian", "Arabic", "Brazilian", "Indian", "Turkish", "Polish", "Swedish"]
 TRADES = ["technology", "food", "trading", "software", "steel", "car", "music", "toy", "travel", "insurance"]
+
+_SHOWN = ("get_weather", "add", "multiply", "read_file", "get_time", "llm_version", "upper_text", "get_population", "get_phone", "order_status", "add_todo", "get_word_length", "magic_function", "web_search")
+DOCUMENTED = tuple(family for family in FAMILIES if family.names.split("|")[0] in _SHOWN)
+"""The tools that documentation, examples and tests declare; a third of the realistic ones are of these."""

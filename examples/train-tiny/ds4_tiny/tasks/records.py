@@ -60,6 +60,7 @@ FIELDS: dict[str, Field] = {
     "sport": Field("sport|sport|hobby", "string", lambda d: d.one(w.SPORTS), "The sport is {v}.|Sport: {v}.|The hobby is {v}.", "{n} does {v}.|{n} is good at {v}.|{n}'s hobby is {v}.|In the evening {n} does {v}."),
     "instrument": Field("instrument|instrument|music", "string", lambda d: d.one(w.INSTRUMENTS), "The instrument is a {v}.|Instrument: {v}.|I hear a {v}.", "{n} plays the {v}.|{n} learns the {v}.|{n} bought a {v}."),
 }  # fmt: skip
+COMMON = ("name", "age", "city", "job", "color", "animal", "price", "email", "date", "count", "title")
 PERSONAL = sorted(key for key, field in FIELDS.items() if field.of)
 
 TOGETHER: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -116,7 +117,7 @@ class Sheet:
 
 def sheet(d: Draw, low: int = 1, high: int = 6) -> Sheet:
     """Some kinds, in some order; often with a person's name among them, now and then with an unknown word."""
-    kinds = d.some(PERSONAL if d.chance(0.5) else sorted(FIELDS), low, high)
+    kinds = d.some(d.one((COMMON, PERSONAL, sorted(FIELDS))), low, high)
     if d.chance(0.45) and "name" not in kinds:
         kinds[0] = "name"
     keys = {kind: d.split_one(FIELDS[kind].keys) if d.chance(0.3) else kind for kind in kinds}

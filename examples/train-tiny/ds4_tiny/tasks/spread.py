@@ -52,20 +52,20 @@ def _levels(d: Draw, tokens: int) -> Talk:
     lines = [f"{level} {d.one(w.TOOL_NOUNS)} {d.int(1, 99)}" if short else
              f"[{d.int(0, 23):02}:{d.int(0, 59):02}] {level} {d.one(w.TOOL_NOUNS)} {d.one(w.VERBS)} {d.int(1, 99)}" for level in drawn]  # fmt: skip
     question = "Which level is the most common?|Which log level occurs most often?|?the most common level|What kind of line occurs most?|Which level is most frequent in this log?"
-    return _asked(d, "\n".join(lines), question, f"Most lines are {most}.", most)
+    return _asked(d, "\n".join(lines), question, f"Most lines are {most}.", most, drawn)
 
 
 def _topics(d: Draw, tokens: int) -> Talk:
     drawn, most = uneven(d, d.some(sorted(w.TOPICS), 3, 4), max(5, tokens // 10), d.one(LEAD))
     question = "What is this text mostly about?|What is the main topic of the text?|?the main topic|Which topic does the text mostly deal with?|Summarize the text in one word.|What is it about?"
-    return _asked(d, " ".join(about(d, topic) for topic in drawn), question, f"The text is mostly about {most}.", most)
+    return _asked(d, " ".join(about(d, topic) for topic in drawn), question, f"The text is mostly about {most}.", most, drawn)
 
 
 def _animals(d: Draw, tokens: int) -> Talk:
     drawn, most = uneven(d, d.some(w.ANIMALS, 2, 3), max(5, tokens // 9), d.one(LEAD))
     text = " ".join(f"The {d.one(w.ADJECTIVES)} {animal} {d.one(w.VERBS)} the {d.one(OBJECTS)}." for animal in drawn)
     question = "Which animal occurs most often?|Which animal is mentioned most?|?the animal that the text mentions most|Who is the text mostly about?"
-    return _asked(d, text, question, f"The {most} occurs most often.", most)
+    return _asked(d, text, question, f"The {most} occurs most often.", most, drawn)
 
 
 def _votes(d: Draw, tokens: int) -> Talk:
@@ -73,7 +73,7 @@ def _votes(d: Draw, tokens: int) -> Talk:
     drawn, most = uneven(d, d.some(d.one((w.COLORS, w.NAMES, w.FOODS[:10], w.DAYS)), 2, 4), max(7, tokens // 3), d.one(LEAD))
     text = d.split_one("Votes: |The votes:\n|Answers: |") + d.one((", ", " ", "\n")).join(drawn)
     question = "Who or what has the most votes?|Which one occurs most often?|?the most frequent entry|Which entry is the commonest?|Which has most votes?|!name the winner of the vote"
-    return _asked(d, text, question, f"{most} has the most.", most)
+    return _asked(d, text, question, f"{most} has the most.", most, drawn)
 
 
 def mood(d: Draw, tokens: int) -> Talk:
@@ -81,7 +81,7 @@ def mood(d: Draw, tokens: int) -> Talk:
     drawn, most = uneven(d, ["positive", "negative"], max(5, tokens // 9), d.one(LEAD))
     said = [f"The {d.one(w.NOUNS)} was {d.one(w.GOOD if one == 'positive' else w.BAD)}." for one in drawn]
     question = "Are most of these reviews positive or negative?|?the general mood: positive or negative|Is the text mostly positive or negative?|Overall, positive or negative?"
-    return _asked(d, " ".join(said), question, f"Most of it is {most}.", most)
+    return _asked(d, " ".join(said), question, f"Most of it is {most}.", most, [])
 
 
 PARTS = {2: ("first half", "second half"), 3: ("first third", "middle", "last third")}
@@ -143,8 +143,16 @@ def counted(text: str, names: list[str]) -> Counter[str]:
     return Counter({name: padded.count(f" {name} ") for name in names})
 
 
-def _asked(d: Draw, text: str, question: str, answer: str, most: str) -> Talk:
-    return placed(d, text, [user(either(d, question)), says(answer, f"There is more {most} than anything else.")])
+def _asked(d: Draw, text: str, question: str, answer: str, most: str, others: list[str]) -> Talk:
+    """The question, alone or with comparisons of the commonest with others, in any order."""
+    turns = [(either(d, question), answer)]
+    for other in d.some(sorted({*others} - {most}), 0, 2):
+        one, two = d.rng.sample((most, other), 2)
+        asked = d.split_one(f"Is there more {one} or more {two}?|Which is more frequent, {one} or {two}?|{one} or {two}: which occurs more often?|Does {one} or {two} occur more often?")
+        turns.append((either(d, asked), f"There is more {most}."))
+    d.rng.shuffle(turns)
+    thought = f"There is more {most} than anything else."
+    return placed(d, text, [turn for asked, said in turns for turn in (user(asked), says(said, thought))])
 
 
 TASKS: dict[Callable[[Draw, int], Talk], float] = {majority: 6, mood: 1.5, parts: 2, sections: 3}

@@ -17,7 +17,7 @@ from ds4_tiny.chat import Call, Talk, Turn, dumps, result, says, user
 from ds4_tiny.draw import Draw, held_out
 from ds4_tiny.tasks import chats, reading, records, skills
 from ds4_tiny.tasks.asking import AS_IT_IS, STARTS, ask, either, joined, lower, phrase, upper
-from ds4_tiny.tasks.families import FAMILIES, Family, fill, said
+from ds4_tiny.tasks.families import DOCUMENTED, FAMILIES, Family, fill, said
 
 SYSTEMS = ("You are a helpful assistant.", "You are a helpful assistant", "Be brief.", "Answer briefly.", "Answer in one sentence.", "You are ds4-tiny.", "hello",
            "You are a helpful agent. Use the tools when needed.", "you're a good assistant", "Use tools whenever they help.", "You are an expert.", "Be kind.",
@@ -94,7 +94,7 @@ def _schema(kind: str, choices: tuple[str, ...] | list[str]) -> dict[str, Any]:
 
 def realistic(d: Draw, family: Family | None = None) -> Kit:
     """A tool of one of the families."""
-    family = family or d.one(FAMILIES)
+    family = family or d.one(FAMILIES if d.chance(0.65) else DOCUMENTED)
     names, about = d.split_one(family.names), d.split_one(family.about)
     name = names if d.chance(0.75) else d.until_mine(lambda: d.one((f"{names}_{d.ascii()}", f"{d.ascii()}_{names}", d.identifier(), f"{names}{d.int(2, 99)}", d.ascii())))
     keys = list(dict.fromkeys(d.split_one(p.names) if d.chance(0.92) else d.ascii() for p in (*family.parameters, *family.optional)))
