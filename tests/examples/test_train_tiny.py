@@ -28,6 +28,7 @@ from ds4_tiny.step import Trainer  # noqa: E402
 from ds4_tiny.tasks.tools import written  # noqa: E402
 from ds4_tiny.weights import new_weights  # noqa: E402
 from exam import free  # noqa: E402
+from tiny_shape import tiny  # noqa: E402
 
 from ds4_backend.chat import render  # noqa: E402
 from ds4_backend.convert.converter import convert  # noqa: E402
@@ -160,12 +161,6 @@ def test_every_token_survives_a_round_trip_through_the_file(tmp_path):
     text = "Hello! 毕老师 1 + 1 = 2, get_weather('Łódź') 🦊\n\n<x>"
     assert theirs.encode(text) == tokenizer.encode(text, add_special_tokens=False).ids
     assert theirs.decode(theirs.encode(text)) == text
-
-
-def tiny() -> Shape:
-    """The real vocabulary over next to no network."""
-    return Shape(hidden=32, ratios=(0, 4, 128), heads=2, head=80, rotary=16, query_rank=32, groups=2, group_rank=16,
-                 index_heads=2, index_width=32, index_top=16, experts=4, expert_width=32, hashed=1)  # fmt: skip
 
 
 # Training

@@ -74,6 +74,8 @@ def run(
             log(f"step {progress.steps} part {part:.3f} length {length} {sight} {trainer.report()} rate {rate:.3f} "
                 f"{progress.said()} ready {list(feed.waiting().values())}")  # fmt: skip
         saver.sometimes()
+    if part < math.inf:
+        average.follow(trainer.network.weights, part)
     saver.save()
     end = "the time is up" if part < math.inf else "stopped, to be continued by the same command"
     log(f"done: {progress.said()}, {progress.steps} steps; {end}")

@@ -2,11 +2,13 @@
 """Whether one file may take another's place: every exam for both, set by set, and the rule.
 
 The rule: no set falls by more than two points, and the free prompts improve. One case of twenty is five points, so a
-set that seems to fall is asked four times as many cases, of both files, and those count. All seeds are fixed.
+set that seems to fall is asked four times as many cases, of both files, and those count. Beside each fall stands how
+often two equal files would show it by chance. All seeds are fixed.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -28,6 +30,8 @@ from exam.pupil import Pupil  # noqa: E402
 
 FALL = 0.02
 """How much a set may fall: two points."""
+NOISE = 0.05
+"""A fall that chance makes more often than this is named and does not count as one beyond it."""
 MORE = 4
 """How many times as many cases a set gets that seems to fall."""
 QUALITY_SEED = 20_250
@@ -109,26 +113,38 @@ def row(old: Rights, new: Rights) -> dict[str, Any]:
     """One set: shares, their difference, and how many cases changed sides."""
     shares = [sum(rights) / len(rights) for rights in (old, new)]
     pairs = list(zip(old, new, strict=True))
+    lost, gained = pairs.count((True, False)), pairs.count((False, True))
     return {
         "old": round(shares[0], 4), "new": round(shares[1], 4), "change": round(shares[1] - shares[0], 4),
-        "cases": len(pairs), "lost": pairs.count((True, False)), "gained": pairs.count((False, True)),
+        "cases": len(pairs), "lost": lost, "gained": gained, "chance": round(chance(lost, gained), 4),
     }  # fmt: skip
+
+
+def chance(lost: int, gained: int) -> float:
+    """How often so many or more of the cases that changed sides would be lost if either way were as likely."""
+    changed = lost + gained
+    return sum(math.comb(changed, k) for k in range(lost, changed + 1)) / 2**changed
 
 
 def verdict(table: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The rule over a table; without free prompts in it, nothing ships."""
     falls = [title for title, found in table.items() if title != FREE and found["change"] < -FALL]
     better = FREE in table and table[FREE]["change"] > 0
-    return {"sets": table, "falls": falls, "free prompts improve": better, "ship": better and not falls}
+    beyond = [title for title in falls if table[title]["chance"] < NOISE]
+    return {"sets": table, "falls": falls, "falls beyond chance": beyond, "free prompts improve": better,
+            "ship": better and not falls, "ship but for noise": better and not beyond}  # fmt: skip
 
 
 def as_text(report: dict[str, Any]) -> str:
-    """The report as a Markdown table and a sentence."""
-    lines = ["| set | old | new | cases | lost | gained |", "| --- |" + " ---: |" * 5]
+    """The report as a Markdown table and what follows from it."""
+    lines = ["| set | old | new | cases | lost | gained | chance |", "| --- |" + " ---: |" * 6]
     for title, found in report["sets"].items():
         mark = f"**{title}**" if title in report["falls"] else title
-        lines.append(f"| {mark} | {found['old']:.2f} | {found['new']:.2f} | {found['cases']} | {found['lost']} | {found['gained']} |")
-    falls = ", ".join(report["falls"]) or "no set"
-    free_too = "the free prompts improve" if report["free prompts improve"] else "the free prompts do not improve"
-    lines.append(f"\n{'Ship it' if report['ship'] else 'Keep the old one'}: more than two points fell: {falls}; {free_too}. {report['seconds']} s.")
+        shares = f"{found['old']:.2f} | {found['new']:.2f}"
+        lines.append(f"| {mark} | {shares} | {found['cases']} | {found['lost']} | {found['gained']} | {found['chance']:.2f} |")
+    names = {key: ", ".join(report[key]) or "none" for key in ("falls", "falls beyond chance")}
+    better = "improve" if report["free prompts improve"] else "do not improve"
+    rule = "Ship it." if report["ship"] else "By the rule, keep the old one."
+    lines += ["", f"Falls of more than two points: {names['falls']}. Of these beyond chance: {names['falls beyond chance']}.",
+              f"The free prompts {better}. {rule} {report['seconds']} s."]  # fmt: skip
     return "\n".join(lines)
