@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -191,20 +191,24 @@ def test_what_is_commonest_is_commonest(monkeypatch):
     lists = (spread.EVENTS, words.ANIMALS, words.COLORS, words.NAMES, words.DAYS, words.FOODS)
     for text, answers in placed:
         if "reviews" in text or any(word in answers[0] for word in ("positive", "negative")):
-            found = Counter({mood: spread.counted(text, of).total() for mood, of in (("positive", words.GOOD), ("negative", words.BAD))})
+            found = Counter({mood: counted(text, of).total() for mood, of in (("positive", words.GOOD), ("negative", words.BAD))})
         elif any(f" {topic}." in answer for answer in answers for topic in words.TOPICS):
             found = topics_of(text)
         else:
             named = [word for of in lists for word in of if all(re.search(rf"\b{word}\b", answer) for answer in answers)]
             group = next(of for of in lists if named[0] in of)
-            found = spread.counted(text, list(group))
+            found = counted(text, group)
         (most, times), *others = found.most_common(2)
         assert all(most in answer for answer in answers), (answers, found)
         assert not others or times > others[0][1], (answers, found)
 
 
+def counted(text: str, names: Sequence[str]) -> Counter[str]:
+    return Counter({name: len(re.findall(rf"\b{name}\b", text)) for name in names})
+
+
 def topics_of(text: str) -> Counter[str]:
-    return Counter({name: sum(spread.counted(text, list(things)).values()) for name, things in words.TOPICS.items()})
+    return Counter({name: sum(counted(text, things).values()) for name, things in words.TOPICS.items()})
 
 
 def test_parts_and_sections_are_about_what_is_said():
@@ -244,6 +248,16 @@ def said(value: Any, text: str) -> bool:
     if isinstance(value, list):
         return all(said(one, text) for one in value)
     return str(value) in text or json.dumps(value, ensure_ascii=False) in text  # requests may quote as programs do
+
+
+def test_answers_in_a_form_fit_it_and_what_the_tool_returned():
+    d = Draw("truth of forms")
+    for _ in range(MANY):
+        talk = tools.called_by_format(d)
+        values, text = json.loads(talk.turns[-1].text), " ".join(turn.text for turn in talk.turns[:-1])
+        jsonschema.validate(values, talk.schema)
+        if len(talk.turns) > 2 and not set(values) & set(tools.REPORTED):
+            assert all(told(value, text) for value in values.values()), (values, text)
 
 
 def test_parallel_calls_are_several_and_run_together_without_full_stops_too():

@@ -30,6 +30,9 @@ class Field:
     of: str = ""
 
 
+SKIES = ("sunny", "cloudy", "rainy", "windy", "snowy", "foggy", "clear", "stormy")
+
+
 def _degrees(d: Draw) -> int:
     return d.int(-20, 40)
 
@@ -53,6 +56,7 @@ FIELDS: dict[str, Field] = {
     "count": Field("count|count|quantity|how_many", "integer", lambda d: d.int(0, 500), "The count is {v}.|Count: {v}.|There are {v} of them.|{v} pieces.", "{n} has {v} of them.|{n} counted {v}.|{n} bought {v} of them."),
     "score": Field("score|score|rating|points", "number", lambda d: d.int(1, 99) / 10, "The score is {v}.|Score: {v}.|Rating: {v}.", "{n} scored {v}.|{n} gave it {v}.|{n} got {v} points."),
     "degrees": Field("degrees|temperature|temperature|temp", "integer", _degrees, "{v} degrees.|Temperature: {v}.|It has {v} degrees.|It is {v} degrees warm.|The temperature is {v}."),
+    "sky": Field("sky|condition|weather", "string", lambda d: d.one(SKIES), "It is {v}.|The sky is {v}.|{v}.|Weather: {v}."),
     "country": Field("country|country|nation", "string", lambda d: d.one(list(w.CAPITALS)), "The country is {v}.|Country: {v}.|Made in {v}.", "{n} comes from {v}.|{n} was born in {v}.|{n} travels to {v}."),
     "id": Field("id|id|code|order_id", "string", Draw.code, "The id is {v}.|Id: {v}.|The code is {v}.", "{n} has the code {v}.|The id of {n} is {v}."),
     "language": Field("language|language|lang", "string", lambda d: d.one(w.LANGUAGES), "The language is {v}.|Language: {v}.|It is written in {v}.", "{n} speaks {v}.|{n} learns {v}.|{n} teaches {v}."),
@@ -68,6 +72,7 @@ TOGETHER: tuple[tuple[tuple[str, ...], str], ...] = (
     (("count", "animal"), "There are {count} {animal}s.|I counted {count} {animal}s.|We own {count} {animal}s."),
     (("city", "price"), "In {city} it costs {price} dollars.|A ticket to {city} is {price} dollars.|You pay {price} dollars in {city}."),
     (("city", "degrees"), "The weather in {city}: {degrees} degrees.|{city} has {degrees} degrees.|It is {degrees} degrees in {city}.|{city}, {degrees} degrees."),
+    (("sky", "degrees"), "{sky} and {degrees} degrees|{sky} and {degrees} degrees|{sky}, {degrees} degrees|{degrees} degrees and {sky}|It is {sky}, {degrees} degrees.|{sky}, {degrees} C"),
     (("city", "date"), "It was in {city} on {date}.|We meet in {city}, {date}.|The trip to {city} is on {date}."),
     (("date", "time"), "It is on {date} at {time}.|{date}, {time}.|Come on {date} at {time}."),
     (("food", "price"), "The {food} costs {price} dollars.|{food}: {price} dollars.|I paid {price} dollars for the {food}."),
@@ -228,4 +233,7 @@ def made_up(d: Draw) -> Talk:
         return Talk((user(question), answer), schema=schema_of(d, properties))
     told_keys = joined(keys)
     question = d.split_one(f"Invent a {thing} as JSON with {told_keys}.|Give me a {thing} as JSON with {told_keys}.|Make up a {thing}. Answer in JSON with the keys {told_keys}.|Write JSON for a {thing}: {told_keys}")
-    return Talk((user(question), answer), json_mode=d.chance(0.3))
+    if d.chance(0.5):
+        properties = {key: _property(d, key, FIELDS[key].type) for key in keys}
+        return Talk((user(question), answer), schema=schema_of(d, properties))
+    return Talk((user(question), answer), json_mode=d.chance(0.5))

@@ -8,7 +8,6 @@ tokens, take in all of them.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 from ds4_tiny import words as w
@@ -19,7 +18,7 @@ from ds4_tiny.tasks.reading import placed
 
 EVENTS = ("INFO", "WARN", "ERROR", "DEBUG")
 OBJECTS = [noun for noun in w.NOUNS if noun not in w.ANIMALS]
-LEAD = (1.25, 1.4, 1.6, 2.0)
+LEAD = (1.1, 1.2, 1.3, 1.5)
 """How much commoner than the next one the commonest is, in whole documents."""
 
 
@@ -40,7 +39,7 @@ def uneven(d: Draw, names: list[str], count: int, lead: float) -> tuple[list[str
     if len(names) > 1:
         weights[1] = 1.0
     many = [max(1, round(count * weight / sum(weights))) for weight in weights]
-    many[0] += many[0] <= max(many[1:], default=0)
+    many[0] = max(many[0], max(many[1:], default=0) + 1)
     drawn = [name for name, times in zip(names, many, strict=True) for _ in range(times)]
     d.rng.shuffle(drawn)
     return drawn, names[0]
@@ -92,7 +91,7 @@ def parts(d: Draw, tokens: int) -> Talk:
     names = PARTS[d.one((2, 2, 3))]
     text, found = [], {}
     for name in names:
-        drawn, found[name] = uneven(d, d.some(sorted(w.TOPICS), 3, 4), max(5, tokens // len(names) // 10), d.one((1.6, 2.0, 3.0)))
+        drawn, found[name] = uneven(d, d.some(sorted(w.TOPICS), 3, 4), max(5, tokens // len(names) // 10), d.one((1.3, 1.6, 2.0)))
         text.append(" ".join(about(d, topic) for topic in drawn))
     turns: list[Turn] = []
     for name in d.some(names, 1, len(names)):
@@ -135,12 +134,6 @@ def about(d: Draw, topic: str) -> str:
     thing = d.one(w.TOPICS[topic])
     return d.one((f"{d.one(w.NAMES)} {d.one(w.VERBS)} the {d.one(w.ADJECTIVES)} {thing}.", f"Yesterday the {thing} was {d.one(w.ADJECTIVES)}.",
                   f"There is {thing} in {d.one(w.CITIES)}.", f"Nobody {d.one(w.VERBS)} the {thing} {d.one(w.ADVERBS)}."))  # fmt: skip
-
-
-def counted(text: str, names: list[str]) -> Counter[str]:
-    """How often each name stands in a text as a word of its own."""
-    padded = f" {text} ".replace("\n", " ").replace(",", " ").replace(".", " ")
-    return Counter({name: padded.count(f" {name} ") for name in names})
 
 
 def _asked(d: Draw, text: str, question: str, answer: str, most: str, others: list[str]) -> Talk:

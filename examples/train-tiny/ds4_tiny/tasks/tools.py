@@ -258,20 +258,36 @@ def called_by_format(d: Draw) -> Talk:
     chosen = kits(d, d.weighted({1: 4, 2: 5, 3: 3}))
     kit = d.one(chosen)
     use = kit.use(d)
-    call, key = (kit.name, use.arguments), d.one(tuple(REPORTED))
+    call = (kit.name, use.arguments)
+    found, properties, values = _read_out(d, kit) if d.chance(0.5) else _passed_on(d, kit, use)
+    turns = [user(_hinted(d, use.request, kit)), says("", thought_of([call]), call), result(found), says(dumps(values), "I have the result. I answer in JSON.")]
+    if d.chance(0.2):  # nothing to call for
+        question, thought, answer = chats.small_talk(d)
+        key = d.one(tuple(REPORTED))
+        properties = {key: {"type": "string"}}
+        turns = [user(question), says(dumps({key: answer}), f"No tool is needed. {thought}")]
+    schema = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    return Talk(tuple(turns), tuple(kit.tool for kit in chosen), schema=schema)
+
+
+def _passed_on(d: Draw, kit: Kit, use: Use) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The result, and a form for it as a whole, with some of the arguments."""
+    key = d.one(tuple(REPORTED))
     declared = kit.tool["parameters"].get("properties", {})
     kept = [name for name in use.arguments if name in declared and name != key and d.chance(0.5)]
     properties = {name: declared[name] for name in kept} | {key: {"type": "string"}}
     values = {name: use.arguments[name] for name in kept} | {key: use.answer if REPORTED[key] else use.result}
     if d.chance(0.3):
         properties, values = ({name: made[name] for name in (key, *kept)} for made in (properties, values))
-    schema: dict[str, Any] = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-    turns = [user(_hinted(d, use.request, kit)), says("", thought_of([call]), call), result(use.result), says(dumps(values), "I have the result. I answer in JSON.")]
-    if d.chance(0.2):  # nothing to call for
-        question, thought, answer = chats.small_talk(d)
-        schema = {"type": "object", "properties": {key: {"type": "string"}}, "required": [key], "additionalProperties": False}
-        turns = [user(question), says(dumps({key: answer}), f"No tool is needed. {thought}")]
-    return Talk(tuple(turns), tuple(kit.tool for kit in chosen), schema=schema)
+    return use.result, properties, values
+
+
+def _read_out(d: Draw, kit: Kit) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """A result that tells several values, and a form for each of them."""
+    weather = "weather" in f"{kit.name} {kit.tool['description']}".lower()
+    made = records.Sheet({"sky": d.one(("sky", "condition")), "degrees": d.one(("degrees", "temperature"))}) if weather else records.sheet(d, 1, 3)
+    values, text = made.fill(d)
+    return text, made.properties(d), values
 
 
 def joke_record(d: Draw) -> Kit:
@@ -337,6 +353,9 @@ def tools(d: Draw, mode: str | None = None, count: int | None = None) -> Talk:
         if d.chance(0.08):
             question, thought, answer = chats.small_talk(d)
             turns += [user(question), says(answer, f"No tool is needed. {thought}")]
+    if mode is None and d.chance(0.1):  # something told before, asked for after
+        (told, first, reply), (asked, then, answer) = skills.remembered(d)
+        turns = [user(told), says(reply, f"No tool is needed. {first}"), *turns, user(asked), says(answer, f"No tool is needed. {then}")]
     declared = [written(kit.tool) if d.chance(AS_WRITTEN) else kit.tool for kit in chosen]
     d.rng.shuffle(declared)
     return Talk(tuple(turns), tuple(declared))
