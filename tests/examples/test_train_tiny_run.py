@@ -71,6 +71,30 @@ def test_weights_alone_will_do_to_go_on_and_another_networks_will_not():
         second.restore({})
 
 
+def test_recording_every_kind_of_step_beforehand_changes_nothing(monkeypatch):
+    recorded: list[Any] = []
+
+    def captured(self: Trainer, work: Any) -> Any:
+        recorded.append(work)
+        work()
+        return lambda: work()
+
+    monkeypatch.setattr(Trainer, "_captured", captured)
+    batch = pack(vocabulary.load(), Draw(4), 256, 1)
+    plain, prepared = trainer(), trainer()
+    prepared.graphs = True
+    begin = {name: value.clone() for name, value in prepared.state().items()}
+    prepared.prepare({256: 1, 512: 1}, [(256, "all"), (256, "chosen"), (512, "none")])
+    prepared.restore(begin)
+    assert len(recorded) == 4  # three kinds of step, and the optimiser's once
+    prepared._turn = plain._turn
+    for of in (plain, prepared):
+        steps(of, batch, 2)
+    assert len(recorded) == 4
+    for name, value in plain.state().items():
+        assert torch.equal(value, prepared.state()[name]), name
+
+
 def test_a_step_without_csa_rows_teaches_the_hca_rows_and_leaves_csa_alone():
     batch = pack(vocabulary.load(), Draw(4), 512, 1)
     blind = trainer()
