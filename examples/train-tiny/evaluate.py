@@ -75,12 +75,14 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("exam", choices=("tasks", "free", "needle", "ablate", "compare"))
     parser.add_argument("models", nargs="+", type=Path)
-    parser.add_argument("--cases", type=int, default=20, help="cases of each set")
+    parser.add_argument("--cases", type=int, help="of each set; 20, for compare 40")
     parser.add_argument("--only", nargs="+", help="these task sets alone")
     parser.add_argument("--wrong", action="store_true", help="print the wrong answers")
     parser.add_argument("--simulation", action=argparse.BooleanOptionalAction, help="instead of the file's own key")
     parser.add_argument("--json", action="store_true")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.cases = options.cases or (40 if options.exam == "compare" else 20)
+    return options
 
 
 if __name__ == "__main__":

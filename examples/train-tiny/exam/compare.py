@@ -1,7 +1,7 @@
 # ruff: noqa: E501  (a line of a table)
 """Whether one file may take another's place: every exam for both, set by set, and the rule.
 
-The rule: no set falls by more than two points, and the free prompts improve. One case of twenty is five points, so a
+The rule: no set falls by more than two points, and the free prompts improve. One case of forty is 2.5 points, so a
 set that seems to fall is asked four times as many cases, of both files, and those count. Beside each fall stands how
 often two equal files would show it by chance. All seeds are fixed.
 """
