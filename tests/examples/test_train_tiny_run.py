@@ -155,7 +155,7 @@ def test_a_toy_is_trained_stopped_resumed_converted_and_examined(tmp_path):
     convert = [sys.executable, str(EXAMPLE / "convert.py"), str(out / "average"), str(file)]
     done = subprocess.run(convert, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert tasks.rights(Pupil(file), "sums", tasks.SETS["sums"], 1) == [False]
+    assert tasks.rights(Pupil(file), "sums", tasks.SETS["sums"], 1, 2) == [False]
 
 
 # Which of two files

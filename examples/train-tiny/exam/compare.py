@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -61,12 +61,24 @@ def compare(old: Path, new: Path, count: int, only: list[str] | None = None) -> 
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # two processes, one core each
     started = time.time()
     with _desk(old) as first, _desk(new) as second:
-        asked = {one: [desk.submit(ask, one, 0, one.cases) for desk in (first, second)] for one in sets(count, only)}
-        table = {one: row(*(future.result() for future in both)) for one, both in asked.items()}
-        again = [one for one, found in table.items() if found["change"] < -FALL and one.kind != "free"]
-        asked = {one: [d.submit(ask, one, 0, MORE * one.cases) for d in (first, second)] for one in again}
-        table |= {one: row(*(future.result() for future in both)) for one, both in asked.items()}
+        desks = (first, second)
+        rights = {one: collect(asked) for one, asked in {one: submit(desks, one, 0, one.cases) for one in sets(count, only)}.items()}
+        again = [one for one, both in rights.items() if row(*both)["change"] < -FALL and one.kind != "free"]
+        more = {one: submit(desks, one, one.cases, MORE * one.cases) for one in again}
+        for one, asked in more.items():
+            rights[one] = [known + new for known, new in zip(rights[one], collect(asked), strict=True)]
+    table = {one: row(*both) for one, both in rights.items()}
     return verdict({one.title: found for one, found in table.items()}) | {"seconds": round(time.time() - started)}
+
+
+def submit(desks: tuple[ProcessPoolExecutor, ...], one: Set, start: int, end: int) -> list[Future[Rights]]:
+    """Ask both models the same cases."""
+    return [desk.submit(ask, one, start, end) for desk in desks]
+
+
+def collect(asked: list[Future[Rights]]) -> list[Rights]:
+    """What both got right."""
+    return [future.result() for future in asked]
 
 
 def _desk(model: Path) -> ProcessPoolExecutor:
@@ -95,7 +107,7 @@ def ask(one: Set, start: int, end: int) -> Rights:
     if one.kind == "free":
         return [free.is_right(case["want"], _pupil.answer(free.request_of(case))) for case in free.cases()[start:end]]
     make = tasks.SETS.get(one.name) or tasks.needle_at(needles.DISTANCES["8k"])
-    return tasks.rights(_pupil, one.name, make, end)[start:]
+    return tasks.rights(_pupil, one.name, make, start, end)
 
 
 def says_right(pupil: Pupil, case: Case) -> bool:

@@ -86,7 +86,8 @@ def score(pupil: Pupil, name: str, make: Maker, cases: int) -> float:
     return sum(turns) / len(turns)
 
 
-def rights(pupil: Pupil, name: str, make: Maker, cases: int) -> list[bool]:
-    """Whether all turns of each of the same conversations are right: one judgement of each, to compare two files by."""
+def rights(pupil: Pupil, name: str, make: Maker, start: int, end: int) -> list[bool]:
+    """Whether all turns are right of each of the conversations of `score` from `start` to `end`."""
     d = Draw(f"exam {name}", "eval")
-    return [all(pupil.knows(make(d))) for _ in range(cases)]
+    talks = [make(d) for _ in range(end)]
+    return [all(pupil.knows(talk)) for talk in talks[start:]]
