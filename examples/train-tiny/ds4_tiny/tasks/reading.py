@@ -64,6 +64,8 @@ def facts(d: Draw) -> QA:
         told.insert(d.int(0, len(told)), d.sentence())
     name = d.one(names)
     text = d.one((" ", " ", "\n") if said[name].endswith(".") else ("\n", ", ", "; ")).join(told)
+    if d.chance(0.15):
+        text = d.split_one("Read this: |Text: |Here are some facts: |Facts:\n|What I know: |List:\n|Look at this text. |Context: ") + text
     if d.chance(0.12):
         stranger = relation.of(d)
         if stranger not in text:

@@ -174,7 +174,8 @@ def _property(d: Draw, key: str, kind: str) -> dict[str, Any]:
 BY_KEYS = ("Extract {k} as JSON from this text: {t}|Return JSON with the keys {k}: {t}|{t}\nGive me a JSON object with {k}.|{t} Return the result as a JSON with {q} keys. Return nothing other than JSON.|"
            "Answer in JSON with the keys {q}. {t}|Turn this into JSON ({k}): {t}|Make a JSON object with {q} from: {t}|{t}\n\nReply only with JSON, keys: {k}|{t} Give it as JSON with {k}.|Extract {k} from this text as JSON: {t}|"
            "Convert to JSON with the fields {k}: {t}|JSON with {k}, please: {t}|{t} Answer as a JSON object with the keys {k}.|Read this and write JSON with {k}. {t}|What are {k}? Answer in JSON.\n{t}|Get {k} out of this text, as JSON: {t}|"
-           "{t}\n\nWrite {k} as JSON.|Please extract the keys {q} as JSON: {t}|Return a JSON object. Keys: {k}. Text: {t}|Make JSON ({q}): {t}")  # fmt: skip
+           "{t}\n\nWrite {k} as JSON.|Please extract the keys {q} as JSON: {t}|Return a JSON object. Keys: {k}. Text: {t}|Make JSON ({q}): {t}|"
+           "Only JSON, keys {k}: {t}|Keys: {k}. Answer with JSON only. {t}|Your answer is JSON with {k}. {t}|Write a JSON object with {k}. {t}|JSON ({k}): {t}|I need {k} as JSON. {t}|{t} JSON please: {k}")  # fmt: skip
 
 
 def json_keys(d: Draw) -> QA:

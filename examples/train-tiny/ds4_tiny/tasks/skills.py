@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ds4_tiny import words as w
 from ds4_tiny.draw import Draw
-from ds4_tiny.tasks.asking import ask, either, joined
+from ds4_tiny.tasks.asking import ask, either, joined, upper
 
 QA = tuple[str, str, str]
 
@@ -74,15 +74,18 @@ def product(d: Draw) -> QA:
 
 
 def word_problem(d: Draw) -> QA:
-    """A sum or difference told as a story."""
-    name, thing, a, b = d.first_name(), d.one(w.NOUNS), d.int(2, 60), d.int(1, 40)
+    """A sum or difference told as a story, of somebody or of the user."""
+    name, thing, a, b = d.first_name(), d.one(w.NOUNS) if d.chance(0.7) else d.plain(), d.int(2, 60), d.int(1, 40)
+    me = d.chance(0.3)
+    has, does, who = ("I have", "do I have", "You have") if me else (f"{name} has", f"does {name} have", f"{name} has")
     if d.chance(0.5):
-        gets = d.split_one("gets {b} more|buys {b} more|finds {b} more|receives {b} more").format(b=b)
-        question = f"{name} has {a} {thing}s and {gets}. How many {thing}s does {name} have now?"
-        return question, f"{a} + {b} = {a + b}.", f"{name} has {a + b} {thing}s."
+        gets = d.split_one(f"get {b} more|buy {b} more|find {b} more|am given {b} more" if me else f"gets {b} more|buys {b} more|finds {b} more|receives {b} more")
+        question = d.split_one(f"{has} {a} {thing}s and {gets}. How many {thing}s {does} now?|If {has} {a} {thing}s and {gets}, how many {thing}s {does}?|{has} {a} {thing}s and {gets}. How many is that in all?")
+        return upper(question), f"{a} + {b} = {a + b}.", f"{who} {a + b} {thing}s."
     a, b = max(a, b), min(a, b)
-    loses = d.split_one("gives away {b}|loses {b}|sells {b}|breaks {b}").format(b=b)
-    return f"{name} has {a} {thing}s and {loses}. How many are left?", f"{a} - {b} = {a - b}.", f"{a - b} {thing}s are left."
+    loses = d.split_one(f"give away {b}|lose {b}|sell {b}|break {b}|use {b}" if me else f"gives away {b}|loses {b}|sells {b}|breaks {b}|uses {b}")
+    question = d.split_one(f"{has} {a} {thing}s and {loses}. How many are left?|If {has} {a} {thing}s and {loses}, how many are left?|{has} {a} {thing}s and {loses}. How many {thing}s are left?")
+    return upper(question), f"{a} - {b} = {a - b}.", f"{a - b} {thing}s are left."
 
 
 COUNTS = {2: "two", 3: "three", 4: "four", 5: "five"}
@@ -219,10 +222,13 @@ def sentiment(d: Draw) -> QA:
     """Positive or negative."""
     good = d.chance(0.5)
     word, thing = d.one(w.GOOD if good else w.BAD), d.plain()
-    text = d.split_one(f"The {thing} was {word}.|This {thing} is {word}!|I think the {thing} is {word}.|What a {word} {thing}!|Our {thing} was really {word}.")
+    text = d.split_one(f"The {thing} was {word}.|This {thing} is {word}!|I think the {thing} is {word}.|What a {word} {thing}!|Our {thing} was really {word}.|{thing}: {word}|The {thing} was {word} and {d.one(w.ADJECTIVES)}.|It was a {word} {thing}.")
     if d.chance(0.4):
         text += " " + d.split_one("I love it.|I am very happy.|I will come back." if good else "I hate it.|I want my money back.|Never again.")
     answer = "positive" if good else "negative"
+    if d.chance(0.35):
+        ending = d.split_one("Is that positive or negative?|Good or bad? Say positive or negative.|Is this a positive or a negative review?|What is the sentiment?|Sentiment?|Is the sentiment positive or negative?")
+        return f"{text}{d.one((' ', chr(10)))}{ending}", f"The word {word} is {answer}.", answer
     question = either(d, f"Is this positive or negative? {text}|!classify the sentiment: {text}|Sentiment of: {text}|Is this review positive or negative: {text}|!classify as positive or negative: {text}")
     return question, f"The word {word} is {answer}.", answer
 

@@ -217,7 +217,17 @@ def _request(d: Draw, name: str, human: str, arguments: dict[str, Any]) -> str:
         lambda: f"!{human}, {', '.join(f'{plain(k)} {quoted(v)}' for k, v in items)}",
         lambda: f"{name} {' '.join(quoted(v) for _, v in items)}" if len(items) == 1 else f"{name}: {dumps(dict(items))}",
     )
+    texts = [value for value in arguments.values() if isinstance(value, str)]
+    if len(texts) <= 1 and d.chance(0.4):  # the kinds alone say which value is which
+        return f"!{human} {' '.join(_unnamed(quoted, plain(k), v) for k, v in sorted(items, key=lambda item: not isinstance(item[1], str)))}"
     return d.one(forms)()
+
+
+def _unnamed(quoted: Callable[[Any], str], key: str, value: Any) -> str:
+    """A value as people say it without its parameter's name, or as little of that as makes it clear."""
+    if isinstance(value, bool):
+        return f"with {key}" if value else f"without {key}"
+    return quoted(value) if isinstance(value, str) else f"{said(value)} {key}"
 
 
 def kits(d: Draw, count: int) -> list[Kit]:
