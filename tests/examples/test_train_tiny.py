@@ -25,7 +25,7 @@ from ds4_tiny.network import Network  # noqa: E402
 from ds4_tiny.rounding import hadamard, round_index, round_rows  # noqa: E402
 from ds4_tiny.shape import Shape  # noqa: E402
 from ds4_tiny.step import Trainer  # noqa: E402
-from ds4_tiny.tasks.tools import written  # noqa: E402
+from ds4_tiny.tasks.kits import written  # noqa: E402
 from ds4_tiny.weights import new_weights  # noqa: E402
 from exam import free  # noqa: E402
 from tiny_shape import tiny  # noqa: E402
