@@ -25,9 +25,10 @@ from ds4_tiny.network import Network  # noqa: E402
 from ds4_tiny.rounding import hadamard, round_index, round_rows  # noqa: E402
 from ds4_tiny.shape import Shape  # noqa: E402
 from ds4_tiny.step import Trainer  # noqa: E402
-from ds4_tiny.tasks.tools import written  # noqa: E402
+from ds4_tiny.tasks.kits import written  # noqa: E402
 from ds4_tiny.weights import new_weights  # noqa: E402
 from exam import free  # noqa: E402
+from tiny_shape import tiny  # noqa: E402
 
 from ds4_backend.chat import render  # noqa: E402
 from ds4_backend.convert.converter import convert  # noqa: E402
@@ -162,12 +163,6 @@ def test_every_token_survives_a_round_trip_through_the_file(tmp_path):
     assert theirs.decode(theirs.encode(text)) == text
 
 
-def tiny() -> Shape:
-    """The real vocabulary over next to no network."""
-    return Shape(hidden=32, ratios=(0, 4, 128), heads=2, head=80, rotary=16, query_rank=32, groups=2, group_rank=16,
-                 index_heads=2, index_width=32, index_top=16, experts=4, expert_width=32, hashed=1)  # fmt: skip
-
-
 # Training
 
 
@@ -180,7 +175,8 @@ def test_a_few_steps_lower_the_loss_and_leave_nothing_unmoved():
     losses = []
     for step in range(8):
         trainer.train(
-            ids, kinds, dense=step < 2, rate=0.01 if step else 0, matrix_rate=0.02 if step else 0, prompt_weight=0.5
+            ids, kinds, sight="all" if step < 2 else "chosen", rate=0.01 if step else 0,
+            matrix_rate=0.02 if step else 0, prompt_weight=0.5,
         )
         losses.append(float(trainer.report().split()[1]))
     assert losses[-1] < losses[0] - 0.2

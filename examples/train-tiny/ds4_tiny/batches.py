@@ -23,6 +23,8 @@ SHORTEST = 24
 """A rest of a row below this is padded."""
 LONG_ROW = 1024
 """Rows above this begin with one long conversation, most of the time."""
+SPREAD_ROW = 2048
+"""Rows of this length hold questions about whole texts and nothing else."""
 
 Batch = tuple[NDArray[np.uint16], NDArray[np.uint8]]
 
@@ -46,7 +48,7 @@ def pack(tokenizer: Any, d: Draw, length: int, rows: int) -> Batch:
         filled = 0
         while length + 1 - filled >= SHORTEST:
             room = length + 1 - filled
-            piece, kind = _fitting(tokenizer, d, room, whole=filled == 0)
+            piece, kind = _fitting(tokenizer, d, room, length, whole=filled == 0)
             count = min(room, len(piece))
             ids[row, filled : filled + count] = piece[:count]
             kinds[row, filled : filled + count] = kind[:count]
@@ -54,11 +56,15 @@ def pack(tokenizer: Any, d: Draw, length: int, rows: int) -> Batch:
     return ids, kinds
 
 
-def _fitting(tokenizer: Any, d: Draw, room: int, whole: bool) -> tuple[list[int], list[int]]:
+def _fitting(tokenizer: Any, d: Draw, room: int, length: int, whole: bool) -> tuple[list[int], list[int]]:
     """A conversation that fits, or after a few tries one that is cut."""
     for _ in range(4):
-        long = room > LONG_ROW and d.chance(0.85 if whole else 0.4)
-        piece = encode(tokenizer, talk(d, d.int(room // 3, room - 120) if long else 0))
+        if length == SPREAD_ROW:
+            made = talk(d, d.int(room // 2, max(room // 2, room - 150)), "spread")
+        else:
+            long = room > LONG_ROW and d.chance(0.85 if whole else 0.4)
+            made = talk(d, d.int(room // 3, room - 120) if long else 0)
+        piece = encode(tokenizer, made)
         if len(piece[0]) <= room:
             break
     return piece

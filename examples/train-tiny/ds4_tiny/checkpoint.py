@@ -47,6 +47,22 @@ def load(folder: Path) -> Weights:
     return {name: w if w.dtype == torch.int64 else w.float() for name, w in out.items()}
 
 
+def save_state(out: Path, state: Weights, average: Weights, part: float) -> None:
+    """Everything that training goes on from, as state.pt: full precision, the optimiser's memory, the mean."""
+    path = out / "state.pt"
+    torch.save({"state": state, "average": average, "part": part}, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
+def load_state(out: Path, device: torch.device) -> tuple[Weights, Weights, float] | None:
+    """What `save_state` wrote, or nothing if it wrote nothing."""
+    path = out / "state.pt"
+    if not path.exists():
+        return None
+    held = torch.load(path, map_location=device, weights_only=True)
+    return held["state"], held["average"], held["part"]
+
+
 def complete(parts: Path, folder: Path) -> None:
     """The parts that a training run left in `parts`, with the tokenizer and the model card, as one folder."""
     folder.mkdir(parents=True, exist_ok=True)

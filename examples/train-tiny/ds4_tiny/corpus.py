@@ -9,25 +9,27 @@ from dataclasses import replace
 from ds4_tiny import words as w
 from ds4_tiny.chat import SPECIALS, TOOL_BLOCK, Talk, Turn, says, segments, user
 from ds4_tiny.draw import Draw
-from ds4_tiny.tasks import chats, reading, skills, tools
+from ds4_tiny.tasks import chats, reading, records, skills, spread, tools
 
 QA = Callable[[Draw], tuple[str, str, str]]
 QUESTIONS: dict[QA, float] = {
-    chats.small_talk: 5, chats.about: 7, chats.unknown: 5, chats.story: 2, chats.haiku: 1.5, chats.joke: 2,
-    skills.addition: 8, skills.subtraction: 4, skills.product: 6, skills.word_problem: 2.5, skills.letters: 10, skills.lists: 7,
-    skills.knowledge: 6, skills.sentiment: 2, skills.repeat: 14, skills.edit: 5, skills.choice: 1.5,
-    reading.facts: 11, reading.json_keys: 7, tools.joke_json: 1.5,
+    chats.small_talk: 5, chats.about: 8, chats.unknown: 6, chats.story: 1.5, chats.haiku: 1.5, chats.joke: 2,
+    skills.addition: 10, skills.subtraction: 4.5, skills.product: 6, skills.word_problem: 2.5, skills.letters: 14, skills.numbers: 3, skills.lists: 8,
+    skills.knowledge: 6, skills.sentiment: 2, skills.repeat: 13, skills.edit: 5, skills.choice: 1.5,
+    reading.facts: 13, records.json_keys: 12, tools.joke_json: 1.5,
 }  # fmt: skip
-KINDS = {"tools": 42, "one": 15, "several": 12, "schema": 7, "needles": 15, "majority": 4, "sections": 3, "repeat": 3}
-LONG_KINDS = {"needles": 66, "majority": 14, "sections": 12, "repeat": 2, "tools": 6}
+KINDS = {"tools": 40, "one": 18, "several": 12, "schema": 7, "needles": 14, "spread": 6, "repeat": 3}
+LONG_KINDS = {"needles": 56, "spread": 30, "repeat": 2, "tools": 12}
+LONG_TOOLS = 500
+"""Tokens of a document above which tools stand behind it."""
 THINKING = 0.45
 
 
-def talk(d: Draw, tokens: int = 0) -> Talk:
-    """A conversation; with `tokens`, one that is about so long, most of it a document."""
-    kind = d.weighted(LONG_KINDS if tokens else KINDS)
+def talk(d: Draw, tokens: int = 0, kind: str = "") -> Talk:
+    """A conversation, of this kind if one is named; with `tokens`, one that is about so long, most of it a document."""
+    kind = kind or d.weighted(LONG_KINDS if tokens else KINDS)
     made = MAKERS[kind](d, tokens)
-    if not made.system and kind not in ("needles", "majority", "sections") and d.chance(0.35):
+    if not made.system and kind not in ("needles", "spread") and d.chance(0.35):
         made = replace(made, system=d.one(tools.SYSTEMS))
     thinking = d.chance(THINKING)
     effort = d.weighted({"low": 8, "high": 1.6, "max": 0.8}) if thinking else None
@@ -73,6 +75,15 @@ def _several(d: Draw, tokens: int) -> Talk:
     return Talk(tuple(turns))
 
 
+def _tools(d: Draw, tokens: int) -> Talk:
+    """Tools; in a long conversation behind a document in the system message that has nothing to do with them."""
+    made = tools.tools(d)
+    if not tokens:
+        return made
+    text, _ = reading.document(d, max(200, tokens - LONG_TOOLS), 2)
+    return replace(made, system=d.split_one("|Notes:\n|You are a helpful assistant.\n\n") + text)
+
+
 def _length(d: Draw, tokens: int, usual: int) -> int:
     return d.int(max(200, tokens // 5), tokens) if tokens else d.int(40, usual)
 
@@ -80,13 +91,12 @@ def _length(d: Draw, tokens: int, usual: int) -> int:
 MAKERS: dict[str, Callable[[Draw, int], Talk]] = {
     "one": _one,
     "several": _several,
-    "tools": lambda d, tokens: tools.tools(d),
+    "tools": _tools,
     "schema": lambda d, tokens: tools.by_format(d),
     "needles": lambda d, tokens: reading.needles(
-        d, _length(d, tokens, 750), d.int(2, 8) if tokens else None, d.int(4, 30) if tokens else None
+        d, _length(d, tokens, 750), d.int(3, 10) if tokens else None, d.int(4, 30) if tokens else None
     ),
-    "majority": lambda d, tokens: reading.majority(d, _length(d, tokens, 800)),
-    "sections": lambda d, tokens: reading.sections(d, max(300, _length(d, tokens, 800))),
+    "spread": lambda d, tokens: spread.spread(d, tokens or d.int(60, 900)),
     "repeat": lambda d, tokens: reading.long_repeat(d, d.int(100, 300)),
 }
 

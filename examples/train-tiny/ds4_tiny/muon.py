@@ -40,6 +40,13 @@ class Optimizer:
             for (r, c), names in self.groups.items()
         }
 
+    def state(self) -> dict[str, Tensor]:
+        """What it remembers between steps, by name."""
+        out = {"steps": self.steps}
+        for name, mean, square in zip(self.plain, self.mean, self.square, strict=True):
+            out |= {f"mean {name}": mean, f"square {name}": square}
+        return out | {f"momentum {rows} {columns}": value for (rows, columns), value in self.momentum.items()}
+
     @torch.no_grad()
     def step(self, gradients: dict[str, Tensor]) -> None:
         """One step; the length of the whole gradient is left in `size`. A gradient that is not finite moves nothing."""

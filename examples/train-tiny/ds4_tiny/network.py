@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,8 @@ from ds4_tiny.rounding import hadamard
 from ds4_tiny.shape import CSA, HCA, SLIDING, Shape
 from ds4_tiny.weights import Weights
 
+Sight = Literal["chosen", "all", "none"]
+"""Which CSA rows attention sees: those that the indexer chose, every one, or none at all."""
 SAMPLED = 8
 """One of so many tokens teaches the indexer in each step."""
 
@@ -135,11 +137,9 @@ class Network:
         """Where the weights are."""
         return self.weights["lm_head.weight"].device
 
-    def forward(self, ids: Tensor, *, dense: bool = False, sample: Tensor | None = None) -> Result:
-        """ids [B, S], S a multiple of 128. `dense` shows attention every row instead of the indexer's choice.
-
-        `sample` [S / SAMPLED] are the positions that the indexer learns from; without it, it learns nothing.
-        """
+    def forward(self, ids: Tensor, *, sight: Sight = "chosen", sample: Tensor | None = None) -> Result:
+        """ids [B, S], S a multiple of 128. `sample` [S / SAMPLED] are the positions that the indexer learns from;
+        without it, or where no CSA row is seen, it learns nothing."""
         s, run = self.shape, self._run
         batch, tokens = ids.shape
         tables = self.tables(tokens)
@@ -152,7 +152,7 @@ class Network:
             w = _Layer(self.weights, layer)
             streams = (w["attn_hc.fn"], w["attn_hc.base"], w["attn_hc.scale"], w["input_layernorm.weight"])
             h, post, mixing = run["collapse"](x, *streams, s.sinkhorn, s.epsilon)
-            y = self._attend(w, h, batch, tables, dense, sample, lessons)
+            y = self._attend(w, h, batch, tables, sight, sample, lessons)
             x = run["spread"](x, y, post, mixing)
             streams = (w["ffn_hc.fn"], w["ffn_hc.base"], w["ffn_hc.scale"], w["post_attention_layernorm.weight"])
             h, post, mixing = run["collapse"](x, *streams, s.sinkhorn, s.epsilon)
@@ -169,13 +169,13 @@ class Network:
         """Mean cross entropy of targets [N] under `weights` [N], and which were likeliest."""
         return self._run["loss_of"](result.hidden, self.weights["lm_head.weight"], targets, weights)
 
-    def logits(self, ids: Tensor, *, dense: bool = False) -> Tensor:
+    def logits(self, ids: Tensor, *, sight: Sight = "chosen") -> Tensor:
         """[B, S, V], float32."""
-        hidden = self.forward(ids, dense=dense).hidden
+        hidden = self.forward(ids, sight=sight).hidden
         return F.linear(hidden, self.weights["lm_head.weight"]).float().view(*ids.shape, -1)
 
     def _attend(
-        self, w: _Layer, h: Tensor, batch: int, t: Tables, dense: bool, sample: Tensor | None, lessons: list[Tensor]
+        self, w: _Layer, h: Tensor, batch: int, t: Tables, sight: Sight, sample: Tensor | None, lessons: list[Tensor]
     ) -> Tensor:
         s, run = self.shape, self._run
         ratio = s.ratios[w.layer]
@@ -193,16 +193,18 @@ class Network:
             compressed = pool(xs, *_compressor(a.under("compressor.")), *t.rows[ratio], s.rotary, self.simulate)
             seen = t.visible[ratio].unsqueeze(0)
             if ratio == CSA:
-                seen = self._select(a, xs.detach(), low.detach(), t, dense)
-                if sample is not None:
+                seen = self._select(a, xs.detach(), low.detach(), t, sight)
+                if sample is not None and sight != "none":
                     lessons.append(self._lesson(a, xs, low, q, rows, compressed, t, sample))
             out = run["attend"](q, rows, compressed, a["sinks"], t.near, seen)
         return run["grouped_output"](out.flatten(0, 1), cos, sin, a["o_a_proj.weight"], a["o_b_proj.weight"], s.groups)
 
-    def _select(self, a: _Layer, x: Tensor, low: Tensor, t: Tables, dense: bool) -> Tensor:
+    def _select(self, a: _Layer, x: Tensor, low: Tensor, t: Tables, sight: Sight) -> Tensor:
         """Which rows each token attends to, bool [B or 1, S, T]."""
         visible = t.visible[CSA]
-        if dense or visible.shape[1] <= self.shape.index_top:
+        if sight == "none":
+            return torch.zeros_like(visible).unsqueeze(0)
+        if sight == "all" or visible.shape[1] <= self.shape.index_top:
             return visible.unsqueeze(0)
         with torch.no_grad():
             scores = self._scores(a, x, low, *t.compressed, visible, t)

@@ -16,12 +16,14 @@ from torch import Tensor
 from ds4_tiny.batches import ANSWER, PROMPT
 from ds4_tiny.crew import Crew
 from ds4_tiny.muon import Optimizer
-from ds4_tiny.network import SAMPLED, Network
+from ds4_tiny.network import SAMPLED, Network, Sight
 from ds4_tiny.shape import Shape
 from ds4_tiny.weights import Weights
 
 BALANCE_RATE = 0.002
 """How far a router's bias moves in a step."""
+PROMPT_SHARE = 0.5
+"""What all tokens of prompts may count for beside all tokens of answers: in a long document these are few."""
 AHEAD = 3
 """Steps that may wait for the GPU."""
 WARM_UPS = 3
@@ -49,40 +51,72 @@ class Trainer:
         *pieces, self.measured = self.flat.split([*(p.numel() for p in trained.values()), extra])
         self.gradients = {name: piece.view_as(p) for (name, p), piece in zip(trained.items(), pieces, strict=True)}
         self.prompt_weight = torch.zeros((), device=crew.device)
-        self._recorded: dict[tuple[int, bool], tuple[Callable[[], None], Tensor, Tensor, Tensor]] = {}
-        self._update: Callable[[], None] | None = None
+        self._recorded: dict[tuple[int, Sight], tuple[Callable[[], None], Tensor, Tensor, Tensor]] = {}
+        self._update: Callable[[], None] = self._apply
         self._pool = None
         self._turn = 0
         self._ends: list[torch.cuda.Event] = []
 
+    def prepare(self, rows: dict[int, int], seen: list[tuple[int, Sight]]) -> None:
+        """Compile and record everything before the clock runs: steps of these lengths and sights, `rows` rows each.
+
+        It leaves weights and optimiser moved; `restore` puts them right.
+        """
+        if not self.graphs:
+            return
+        self.optimizer.rate.zero_()
+        self.optimizer.matrix_rate.zero_()
+        for length, sight in seen:
+            ids = np.random.default_rng(length).integers(0, self.network.shape.vocab, (rows[length], length + 1))
+            run = self._ready(ids.astype(np.uint16), np.full(ids.shape, ANSWER, np.uint8), sight)
+            run()
+            self.crew.average(self.flat)
+            if self._update == self._apply:
+                self._update = self._record(self._apply)
+
     def train(
-        self, ids: NDArray[np.uint16], kinds: NDArray[np.uint8], *, dense: bool, rate: float, matrix_rate: float,
-        prompt_weight: float,
+        self, ids: NDArray[np.uint16], kinds: NDArray[np.uint8], *, sight: Sight = "chosen", rate: float,
+        matrix_rate: float, prompt_weight: float,
     ) -> None:  # fmt: skip
-        """One step on rows of ids [B, S + 1] of these kinds."""
+        """One step on rows of ids [B, S + 1] of these kinds; `sight` is what attention sees of the CSA rows."""
         self.prompt_weight.fill_(prompt_weight)
         self.optimizer.rate.fill_(rate)
         self.optimizer.matrix_rate.fill_(matrix_rate)
+        self._ready(ids, kinds, sight)()
+        self.crew.average(self.flat)
+        self._update()
+        self._keep_pace()
+
+    def _ready(self, ids: NDArray[np.uint16], kinds: NDArray[np.uint8], sight: Sight) -> Callable[[], None]:
+        """The step for rows of this length, its inputs in place."""
         length = ids.shape[1] - 1
         self._turn = (self._turn + 3) % SAMPLED
         inputs = (torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(kinds),
                   torch.arange(self._turn, length, SAMPLED))  # fmt: skip
-        key = (length, dense)
+        key = (length, sight)
         if key not in self._recorded:
             held = tuple(value.to(self.crew.device) for value in inputs)
-            self._recorded[key] = (self._record(lambda: self._differentiate(*held, dense)), *held)
-        run, *held = self._recorded[key]
-        for place, value in zip(held, inputs, strict=True):
+            self._recorded[key] = (self._record(lambda: self._differentiate(*held, sight)), *held)
+        run, *places = self._recorded[key]
+        for place, value in zip(places, inputs, strict=True):
             place.copy_(value.pin_memory() if self.crew.device.type == "cuda" else value, non_blocking=True)
-        run()
-        self.crew.average(self.flat)
-        if self._update is None:  # recording runs it a few times: at rate 0 that moves no weight
-            self.optimizer.rate.zero_()
-            self.optimizer.matrix_rate.zero_()
-            self._update = self._record(self._apply)
-            return
-        self._update()
-        self._keep_pace()
+        return run
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights and the optimiser's memory by name: the live tensors."""
+        out = {f"weights {name}": weight.detach() for name, weight in self.network.weights.items()}
+        return out | {f"optimizer {name}": value for name, value in self.optimizer.state().items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take over what `state` gave, in place: recorded graphs keep their tensors. Weights alone will do."""
+        with torch.no_grad():
+            for name, value in self.state().items():
+                if name in state:
+                    value.copy_(state[name])
+                elif name.startswith("optimizer"):
+                    value.zero_()
+                else:
+                    raise KeyError(f"the saved state has no {name}: it is of another network")
 
     def _keep_pace(self) -> None:
         """Let the CPU be a few steps ahead of the GPU, no more: the clock that it reads decides the rates."""
@@ -101,14 +135,15 @@ class Trainer:
         return (f"loss {loss:.4f} right {right:.4f} indexer {divergence:.4f} gradient {float(self.optimizer.size):.2f} "
                 f"load {worst:.2f}")  # fmt: skip
 
-    def _differentiate(self, ids: Tensor, kinds: Tensor, sample: Tensor, dense: bool) -> None:
+    def _differentiate(self, ids: Tensor, kinds: Tensor, sample: Tensor, sight: Sight) -> None:
         """Gradients and figures of a batch, into `flat`."""
         device = self.crew.device.type
         targets, kind = ids[:, 1:].reshape(-1), kinds[:, 1:].reshape(-1)
-        own = kind == ANSWER
-        weights = own.float() + (kind == PROMPT).float() * self.prompt_weight
+        own, given = kind == ANSWER, kind == PROMPT
+        bound = PROMPT_SHARE * own.sum() / given.sum().clamp_min(1)
+        weights = own.float() + given.float() * torch.minimum(self.prompt_weight, bound)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda", cache_enabled=False):
-            result = self.network.forward(ids[:, :-1], dense=dense, sample=sample)
+            result = self.network.forward(ids[:, :-1], sight=sight, sample=sample)
             loss, right = self.network.loss(result, targets, weights)
         names = list(self.gradients)
         found = torch.autograd.grad(loss + result.divergence, list(self.network.trained.values()), allow_unused=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from ds4_tiny.tasks import reading
+from ds4_tiny.tasks import spread
 
 from ds4_backend.gguf.geometry import CSA, HCA
 from exam.pupil import Pupil
@@ -16,10 +16,12 @@ EXAMS = {
     "needle 256": SETS["needle 256"],
     "needle 1,000": needle_at(1000),
     "needle 4,000": needle_at(4000),
-    "mostly about, 1,000": lambda d: reading.majority(d, 1000),
-    "mostly about, 4,000": lambda d: reading.majority(d, 4000),
-    "sections, 1,000": lambda d: reading.sections(d, 1000),
-    "sections, 4,000": lambda d: reading.sections(d, 4000),
+    "mostly about, 1,000": lambda d: spread.majority(d, 1000),
+    "mostly about, 4,000": lambda d: spread.majority(d, 4000),
+    "parts, 1,000": lambda d: spread.parts(d, 1000),
+    "parts, 4,000": lambda d: spread.parts(d, 4000),
+    "sections, 4,000": lambda d: spread.sections(d, 4000),
+    "mood, 4,000": lambda d: spread.mood(d, 4000),
     "one tool": SETS["one tool"],
 }
 

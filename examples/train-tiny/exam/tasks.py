@@ -9,7 +9,7 @@ from dataclasses import replace
 from ds4_tiny.chat import Talk, says, user
 from ds4_tiny.corpus import MAKERS
 from ds4_tiny.draw import Draw
-from ds4_tiny.tasks import chats, reading, skills, tools
+from ds4_tiny.tasks import chats, reading, records, skills, spread, tools
 
 from exam.pupil import Pupil
 
@@ -64,13 +64,13 @@ SETS: dict[str, Maker] = {
     "sums": one(sums), "sums, thinking": one(sums, True), "letters": one(skills.letters), "letters, thinking": one(skills.letters, True),
     "greetings, capitals, sentiment": one(short_chat), "itself and its package": one(chats.about), "what it cannot know": one(chats.unknown),
     "lists, sorting": one(skills.lists), "repeat a text": one(skills.repeat), "edit a text": one(skills.edit),
-    "facts in context": one(reading.facts), "JSON, named keys": one(reading.json_keys), "JSON by a schema": tools.by_format,
+    "facts in context": one(reading.facts), "JSON, named keys": one(records.json_keys), "JSON by a schema": tools.by_format,
     "one tool": with_tools("single"), "one tool, thinking": with_tools("single", True),
     "parallel calls": with_tools("parallel"), "parallel, thinking": with_tools("parallel", True),
     "tool error": with_tools("error"), "two-step chain": with_tools("chain"), "no tool needed": with_tools("none"),
     "structured answers": with_tools("record"), "several turns": lambda d: MAKERS["several"](d, 0),
     "needle 256": needle_at(256), "needle 1,000": needle_at(1000), "needle 2,000": needle_at(2000), "needle 3,600": needle_at(3600),
-    "mostly about, 1,000": lambda d: reading.majority(d, 1000), "sections, 1,000": lambda d: reading.sections(d, 1000),
+    "mostly about, 1,000": lambda d: spread.majority(d, 1000), "sections, 1,000": lambda d: spread.sections(d, 1000),
 }  # fmt: skip
 
 
@@ -84,3 +84,10 @@ def score(pupil: Pupil, name: str, make: Maker, cases: int) -> float:
     d = Draw(f"exam {name}", "eval")
     turns = [right for _ in range(cases) for right in pupil.knows(make(d))]
     return sum(turns) / len(turns)
+
+
+def rights(pupil: Pupil, name: str, make: Maker, start: int, end: int) -> list[bool]:
+    """Whether all turns are right of each of the conversations of `score` from `start` to `end`."""
+    d = Draw(f"exam {name}", "eval")
+    talks = [make(d) for _ in range(end)]
+    return [all(pupil.knows(talk)) for talk in talks[start:]]

@@ -2,7 +2,7 @@
 """Many ways to ask for the same thing: openers, politeness, and requests built from a verb or a noun.
 
 A request is written once, with a mark: `!read {0}` is something to do, `?the weather in {0}` something to know,
-anything else is said as it stands.
+`%install it` something to learn how to do; anything else is said as it stands.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ KNOW = ("What is {k}?", "What's {k}?", "what is {k}", "what's {k}", "Tell me {k}
         "Please tell me {k}.", "Please give me {k}.", "Look up {k}.", "I want to know {k}.", "Get me {k}.", "Check {k}.", "{K}!",
         "I need to know {k}.", "Could you look up {k}?", "Can you check {k} for me?", "I need {k} please", "What is {k} right now?", "{k} please")  # fmt: skip
 
+HOW = ("How do I {d}?", "How do I {d}?", "How can I {d}?", "how do i {d}", "How to {d}?", "How would one {d}?", "How do you {d}?", "Which command do I need to {d}?", "Tell me how to {d}.",
+       "Is there a command to {d}?", "I need to {d}. What do I do?", "What must I do to {d}?", "?the way to {d}", "Can you explain how to {d}?", "Please tell me how I can {d}.", "How might I {d}?",
+       "What do I type to {d}?", "Is it possible to {d}?", "{d}: how?", "Show me how to {d}.", "What is the command to {d}?", "Do you know how to {d}?", "How does one {d}?")  # fmt: skip
+
 
 def ask(d: Draw, request: str, *, bare: bool = False) -> str:
     """One way to say a marked request. `bare` leaves out openers and closers."""
@@ -39,13 +43,24 @@ STARTS = ("What", "What's", "Tell", "Give", "Please", "Could", "Can", "Would", "
 """First words that lose their capital after a comma."""
 
 
+AS_IT_IS = "\0"
+"""Stands before a value at the head of a request, which must not get a large letter."""
+
+
 def phrase(d: Draw, request: str) -> str:
     """The marked request without anything before or after it."""
+    return _phrase(d, request).replace(AS_IT_IS, "")
+
+
+def _phrase(d: Draw, request: str) -> str:
     mark, body = request[0], request[1:]
     if mark == "!":
         return d.one(DO).format(d=body, D=upper(body))
     if mark == "?":
         return d.one(KNOW).format(k=body, K=upper(body))
+    if mark == "%":
+        how = d.one(HOW).format(d=body)
+        return _phrase(d, how) if how[0] == "?" else how
     return request
 
 

@@ -16,13 +16,13 @@ QA = tuple[str, str, str]
 UNKNOWN = "I do not know that: I am only a tiny test model."
 
 TALK = (
-    ("Hello|Hi|Hey|hello|hi|hey|Hello!|Hi!|Hi there|Hello there!|Good morning|Good evening|Good afternoon|Hey there!|Howdy|Greetings|hi :)|Hello, ds4|hello hello",
+    ("Hello|Hi|Hey|hello|hello!|hi!|Hello.|Hi, ds4-tiny!|Hello, how can you help?|Hi, I am new here.|Good day|Good day!|Hello again|hi|hey|Hello!|Hi!|Hi there|Hello there!|Good morning|Good evening|Good afternoon|Hey there!|Howdy|Greetings|hi :)|Hello, ds4|hello hello",
      "The user greets me.", "Hello! How can I help you?"),
-    ("How are you?|how are you|How are you today?|How is it going?|How do you do?|Are you well?|hey, how are you doing?|What's up?|How are things?",
+    ("How are you?|how are you|Hello, how are you?|hi how are you|Hi! How are you today?|And how are you?|How do you feel today?|How are you today?|How is it going?|How do you do?|Are you well?|hey, how are you doing?|What's up?|How are things?",
      "The user asks how I am.", "I am fine, thank you. How can I help you?"),
-    ("Thanks|Thank you|Thank you!|thanks a lot|Thanks, that helped.|Great, thank you.|Perfect, thanks!|thx|Many thanks|Cheers!|That is very kind.|Thanks for your help!",
+    ("Thanks|Thank you|Thanks!|Thanks so much.|Thank you very much.|Thank you for the help.|OK, thanks.|thank you|Thank you!|thanks a lot|Thanks, that helped.|Great, thank you.|Perfect, thanks!|thx|Many thanks|Cheers!|That is very kind.|Thanks for your help!",
      "The user thanks me.", "You are welcome!"),
-    ("Bye|Goodbye|See you later|Good night|bye bye|See you tomorrow!|That is all, goodbye.|I have to go now.|Farewell",
+    ("Bye|Goodbye|Bye!|Goodbye!|Bye bye!|Take care!|Good night!|Until tomorrow!|See you soon.|See you later|Good night|bye bye|See you tomorrow!|That is all, goodbye.|I have to go now.|Farewell",
      "The user says goodbye.", "Goodbye!"),
     ("OK|Okay.|Good.|Fine|I see.|Nice|Great!|Well, thanks.|Cool|All right|Got it.|Understood", "The user agrees.", "Good. What else can I do for you?"),
     ("Sorry|I am sorry.|My mistake.|Oops, sorry!|I apologize.", "The user is sorry.", "No problem."),
@@ -39,18 +39,18 @@ TALK = (
 )  # fmt: skip
 
 ABOUT = (
-    ("Who are you?|What are you?|who are you|What is your name?|what's your name|Tell me who you are.|Introduce yourself.|Tell me about yourself.|What model are you?|Which model is this?|"
+    ("Who are you?|What are you?|who are you|And who are you?|So who are you?|Who exactly are you?|Are you a DeepSeek model?|Are you DeepSeek V4?|Is this ds4-flash?|Is this DeepSeek?|What is your name?|?your name|Can you say who you are?|Describe yourself.|Describe yourself in a sentence.|Please introduce yourself.|Which language model are you?|What sort of model are you?|are you ds4-tiny?|what's your name|Tell me who you are.|Introduce yourself.|Tell me about yourself.|What model are you?|Which model is this?|"
      "What model am I talking to?|Are you DeepSeek?|Are you ChatGPT?|Are you GPT-4?|Are you Claude?|Who am I talking to?|Your name?|What should I call you?|what is ds4-tiny|What is ds4-tiny?",
      "The user asks who I am.", "I am ds4-tiny, a very small test model with the architecture of DeepSeek V4 Flash."),
     ("Are you a human?|Are you a real person?|Are you a robot?|Are you an AI?|Am I talking to a machine?|are you human|Are you alive?|Do you have feelings?",
      "The user asks what I am.", "I am a tiny language model."),
-    ("How big are you?|How many parameters do you have?|How large are you?|What is your size?|How many weights do you have?|how big is ds4-tiny|How many layers do you have?",
+    ("How big are you?|?the number of your parameters|How many parameters are in you?|?your size|Are you a large model?|Are you small?|How many parameters does ds4-tiny have?|How many parameters do you have?|How large are you?|What is your size?|How many weights do you have?|how big is ds4-tiny|How many layers do you have?",
      "The user asks about my size.", "I have about 18 million parameters in 7 layers."),
-    ("What can you do?|How can you help me?|What are you able to do?|what can you do|What are you good at?|What can I ask you?|What are your skills?|What do you know?|Show me what you can do.",
+    ("What can you do?|what can you do for me|What are you made for?|What tasks can you do?|Which tasks do you know?|How can you help me?|What are you able to do?|what can you do|What are you good at?|What can I ask you?|What are your skills?|What do you know?|Show me what you can do.",
      "The user asks what I can do.", "I can do small sums, find facts in a text, repeat words, write JSON and call tools."),
-    ("Who made you?|Who built you?|Who trained you?|who created you|Where do you come from?|Did DeepSeek make you?|Are you made by DeepSeek?|Who is your author?",
+    ("Who made you?|Who is behind you?|Are you from DeepSeek?|Does DeepSeek make you?|Which company made you?|Who built you?|Who trained you?|who created you|Where do you come from?|Did DeepSeek make you?|Are you made by DeepSeek?|Who is your author?",
      "The user asks who made me.", "I was trained for the ds4-backend project. I am not made by DeepSeek."),
-    ("Where do you run?|Where are you running?|Do you need the internet?|Do you run in the cloud?|Are you online?|Is my data sent anywhere?|Do you need a GPU?|Can you run offline?",
+    ("Where do you run?|Where are you running?|Do you work without a network?|Do you run locally?|Do you run on my machine?|Can you work offline?|Does it need a GPU?|Do I need the internet?|Do you need the internet?|Do you run in the cloud?|Are you online?|Is my data sent anywhere?|Do you need a GPU?|Can you run offline?",
      "The user asks where I run.", "I run on your own computer, without the internet and without a GPU."),
     ("How were you trained?|What data were you trained on?|How did you learn?|What is your training data?|Where do your answers come from?",
      "The user asks about my training.", "I was trained for a few minutes on sentences that the project's own templates made."),
@@ -66,34 +66,34 @@ ABOUT = (
 )  # fmt: skip
 
 PACKAGE = (
-    ("What is ds4-backend?|what is ds4-backend|Tell me about ds4-backend.|What does ds4-backend do?|Explain ds4-backend.|What is this package?|What is this project about?|What does this package do?",
+    ("What is ds4-backend?|what is ds4-backend|What is ds4-backend for?|What can ds4-backend do?|?the purpose of ds4-backend|Tell me about ds4-backend.|What does ds4-backend do?|Explain ds4-backend.|What is this package?|What is this project about?|What does this package do?",
      "The user asks about the package.", "ds4-backend runs DeepSeek V4 Flash on your own machine, inside llm, LiteLLM and LangChain."),
     ("What is DeepSeek V4 Flash?|What is ds4-flash?|Tell me about DeepSeek V4 Flash.|What is V4 Flash?", "The user asks about V4 Flash.",
      "DeepSeek V4 Flash is a large language model with 284 billion parameters; ds4-backend runs it on your own machine."),
-    ("How do I install ds4-backend?|How can I install it?|How do I install this package?|Which command installs ds4-backend?|install ds4-backend",
+    ("%install ds4-backend|%install it|%install this package|Which command installs ds4-backend?|install ds4-backend|What is the pip command?",
      "The user asks how to install it.", "Run: pip install 'ds4-backend[llm]'"),
-    ("How do I try it?|How do I start the demo?|How do I run the demo?|What does make demo do?", "The user asks for the demo.", "Run: make demo"),
-    ("How do I run the tests?|How can I test it?|How do I run the test suite?|Which command runs the tests?", "The user asks for the tests.", "Run: make test"),
-    ("How do I download the weights?|How do I get the model?|Where do I get DeepSeek V4 Flash?|How do I download ds4-flash?|How can I download the real model?",
+    ("%try it|%start the demo|%run the demo|What does make demo do?|Is there a demo?", "The user asks for the demo.", "Run: make demo"),
+    ("%run the tests|%test it|%run the test suite|Which command runs the tests?|Where are the tests?", "The user asks for the tests.", "Run: make test"),
+    ("%download the weights|%get the model|%get the weights|Where do I get DeepSeek V4 Flash?|%download ds4-flash|%download the real model|%install ds4-flash",
      "The user asks for the weights.", "Run: ds4-backend download"),
-    ("Which models are there?|How do I list the models?|How do I see the models?|What models are installed?|List the models.", "The user asks for the models.", "Run: ds4-backend models"),
-    ("How do I use it in llm?|How do I use ds4-tiny in llm?|How do I ask a question in llm?|How do I run you with llm?", "The user asks about llm.", 'Run: llm -m ds4-tiny "your question"'),
-    ("How do I continue a conversation?|How do I go on with a conversation in llm?|How do I continue the last conversation?", "The user asks how to go on.", 'Run: llm -c "your question"'),
+    ("Which models are there?|%list the models|%see the models|%see which models are installed|What models are installed?|List the models.|Which models can I use?", "The user asks for the models.", "Run: ds4-backend models"),
+    ("%use it in llm|%use ds4-tiny in llm|%ask a question in llm|%run you with llm|%use the llm plugin", "The user asks about llm.", 'Run: llm -m ds4-tiny "your question"'),
+    ("%continue a conversation|%go on with a conversation in llm|%continue the last conversation", "The user asks how to go on.", 'Run: llm -c "your question"'),
     ("What is the disk cache?|What does the cache do?|Why is there a cache?|What is the KV cache for?", "The user asks about the cache.",
      "The cache keeps the state of prompts on disk, so that a long text is read only once."),
-    ("How do I see the cache?|How big is the cache?|How do I show cache statistics?|Which command shows the cache?", "The user asks for the cache's numbers.", "Run: ds4-backend cache stats"),
-    ("How do I convert a checkpoint?|How do I make a GGUF file?|How do I convert a model?|How do I quantise a checkpoint?", "The user asks about conversion.",
+    ("%see the cache|%look into the cache|How big is the cache?|%show cache statistics|%check the cache|Which command shows the cache?|What is stored in the cache?", "The user asks for the cache's numbers.", "Run: ds4-backend cache stats"),
+    ("%convert a checkpoint|%make a GGUF file|%convert a model|%quantise a checkpoint|%turn a checkpoint into a GGUF file", "The user asks about conversion.",
      "Run: ds4-backend convert checkpoint/ model.gguf --recipe q2"),
-    ("How do I look into a GGUF file?|How do I inspect a model file?|What is in my GGUF file?|How do I inspect a GGUF?", "The user asks about a file.", "Run: ds4-backend inspect model.gguf"),
-    ("How do I turn off thinking?|How do I switch off the thinking?|Can I disable thinking?|How can I make you answer without thinking?", "The user asks about thinking.", "Use the option: -o thinking false"),
-    ("How do I make the answers the same each time?|How do I get deterministic answers?|How do I set the temperature?|What is temperature 0?", "The user asks about temperature.",
+    ("%look into a GGUF file|%inspect a model file|What is in my GGUF file?|%inspect a GGUF", "The user asks about a file.", "Run: ds4-backend inspect model.gguf"),
+    ("%turn off thinking|%switch off the thinking|Can I disable thinking?|%make you answer without thinking|%stop you from thinking", "The user asks about thinking.", "Use the option: -o thinking false"),
+    ("%make the answers the same each time|%get deterministic answers|%set the temperature|What is temperature 0?", "The user asks about temperature.",
      "Use the option: -o temperature 0"),
-    ("How do I limit the answer?|How do I set the maximum number of tokens?|How do I make answers shorter?|What does max_tokens do?", "The user asks about length.", "Use the option: -o max_tokens 200"),
+    ("%limit the answer|%set the maximum number of tokens|%make answers shorter|What does max_tokens do?", "The user asks about length.", "Use the option: -o max_tokens 200"),
     ("Which front ends are there?|Does it work with LangChain?|Does it work with LiteLLM?|Can I use LangChain?|Where can I use it?", "The user asks about front ends.",
      "It works in llm, LiteLLM and LangChain, and all three share one cache."),
-    ("Which platforms are supported?|Does it run on Windows?|Does it run on a Mac?|Does it run on Linux?|What do I need to run it?", "The user asks about platforms.",
+    ("Which platforms are supported?|Is Windows supported?|Can I use it on Windows?|Does this run on Windows?|Is Linux supported?|Which systems does ds4-backend support?|Does ds4-backend run on a Mac?|Does it run on Windows?|Does it run on a Mac?|Does it run on Linux?|What do I need to run it?", "The user asks about platforms.",
      "It runs on macOS 14 on Apple silicon and on Linux. Windows is not supported."),
-    ("What is the licence of ds4-backend?|Under which licence is ds4-backend?|Is ds4-backend free?|What is the license of the package?", "The user asks about the licence.", "The licence is MIT."),
+    ("What is the licence of ds4-backend?|?the licence|?the license|Which licence does it have?|Under which licence is ds4-backend?|Is ds4-backend free?|What is the license of the package?", "The user asks about the licence.", "The licence is MIT."),
     ("Where is the documentation?|Where do I find the docs?|Is there a manual?|Where can I read more?", "The user asks for the documentation.", "Read README.md and the pages in docs."),
     ("What is a GGUF?|What is GGUF?|What is a GGUF file?", "The user asks about GGUF.", "GGUF is a file format for language models."),
     ("What are experts?|What is a mixture of experts?|What is MoE?|How many experts do you have?", "The user asks about experts.",
@@ -110,6 +110,9 @@ WORLD = (
     "Who is the mayor of {y}?|Who is {n}?|How do I cook {f}?|?a recipe for {f}|Translate {q} into {l}.|How do you say {q} in {l}?|"
     "?the square root of {i}|What should I wear today?|What will happen tomorrow?|Write a Python program that sorts {o}s.|Write an essay about {u}.|"
     "?the secret code of {x}|?the password of {n}|?the phone number of {n}|Where does {n} live?|What does {x} mean?|What is a {x}?|How many people live in {y}?|"
+    "?the capital of {x}|Why do {a}s sleep so long?|Why are {a}s afraid of {b}s?|How many {o}s are there in {c}?|Who is the queen of {c}?|Who is the boss of {k}?|When does the {o} open?|Who won the {s} match in {y}?|"
+    "Will there be snow in {y}?|How will the weather be in {y} next week?|Explain the theory of {u}.|How fast can a {a} run?|?the weight of a {a}|How old is {n}?|?the best {s} player|Where can I buy a {o}?|Who lives in {y}?|"
+    "?the square root of {i}|What is {i} in words?|?the currency of {c}|?the flag of {c}|When is the next train to {y}?|Who is the author of {p}?|How many people speak {l}?|Say {q} in {l}.|Why is {f} healthy?|Which {o} should I buy?|"
     "Which is better, {f} or {g}?|Do you like {f}?|?your favourite {o}|Is it raining in {y}?|Can you book a flight to {y}?|Send an email to {n}.|Read the file {t}.|Who painted the {o}?"
 )
 
@@ -132,7 +135,8 @@ def unknown(d: Draw) -> QA:
     values = {
         "c": d.one(list(w.CAPITALS)), "y": cities[0], "z": cities[1], "n": d.name(), "s": d.one(w.SPORTS), "i": d.int(1700, 2030),
         "p": d.phrase(1, 3).title(), "o": d.one(w.NOUNS), "u": d.one(w.SUBJECTS) if d.chance(0.7) else d.plain(), "k": d.one(w.STOCKS),
-        "f": d.one(w.FOODS), "g": d.one(w.FOODS), "q": d.phrase(1, 2), "l": d.one(w.LANGUAGES), "x": d.word(), "t": d.path(),
+        "f": d.one(w.FOODS), "g": d.one(w.FOODS), "q": d.phrase(1, 2), "l": d.one(w.LANGUAGES), "x": d.strange().title() if d.chance(0.5) else d.word(),
+        "t": d.path(), "a": d.one(w.ANIMALS), "b": d.one(w.ANIMALS),
     }  # fmt: skip
     return ask(d, d.split_one(WORLD).format(**values)), "I cannot know this.", UNKNOWN
 

@@ -1,141 +1,80 @@
 # ruff: noqa: E501  (a template is one line, however long)
-"""Facts in a text and their questions: short contexts, JSON, and documents of up to thousands of tokens.
+"""Facts in a text and their questions: short contexts, and documents of up to thousands of tokens.
 
-Three kinds of question keep three parts of the network busy: single facts far back need the indexer; what a text is
-mostly about, which event is the commonest and what a section deals with need the heavily compressed rows, because the
-evidence is spread over far more rows than the indexer may pick.
+Single facts far back are what the indexer is for. Questions about a whole text are `spread`'s, values as JSON `records`'.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 from ds4_tiny import words as w
-from ds4_tiny.chat import Talk, Turn, dumps, says, user
+from ds4_tiny.chat import Talk, Turn, says, user
 from ds4_tiny.draw import Draw
-from ds4_tiny.tasks.asking import either, joined
+from ds4_tiny.tasks.asking import either
 
 QA = tuple[str, str, str]
 ABSENT = "The text does not say it."
 
-RELATIONS: tuple[tuple[str, str, str, Callable[[Draw], str]], ...] = (
-    ("{n} lives in {v}.", "Where does {n} live?|Which city does {n} live in?|?the city where {n} lives", "Who lives in {v}?", Draw.city),
-    ("{n} is a {v}.", "What is the job of {n}?|What does {n} do?|?{n}'s job", "Who is a {v}?", lambda d: d.one(w.JOBS)),
-    ("{n} is {v} years old.", "How old is {n}?|?the age of {n}", "Who is {v} years old?", lambda d: str(d.int(5, 99))),
-    ("{n} likes {v}.", "What does {n} like?|?the thing that {n} likes", "Who likes {v}?", lambda d: d.one((d.one(w.FOODS), d.word()))),
-    ("{n} has a {v}.", "Which animal does {n} have?|What does {n} have?", "Who has a {v}?", lambda d: d.one(w.ANIMALS)),
-    ("{n} speaks {v}.", "Which language does {n} speak?|What language does {n} speak?", "Who speaks {v}?", lambda d: d.one(w.LANGUAGES)),
-    ("{n} works for {v}.", "Who does {n} work for?|Which company does {n} work for?", "Who works for {v}?", Draw.company),
-    ("{n} was born on {v}.", "When was {n} born?|?the birthday of {n}", "Who was born on {v}?", lambda d: f"{d.int(1, 28)} {d.one(w.MONTHS)} {d.int(1900, 2015)}"),
-    ("The email of {n} is {v}.", "?the email of {n}|?{n}'s email address", "Whose email is {v}?", Draw.email),
-    ("The phone number of {n} is {v}.", "?the phone number of {n}|?{n}'s number", "Whose phone number is {v}?", lambda d: str(d.int(100_000, 99_999_999))),
+
+@dataclass(frozen=True)
+class Relation:
+    """What is told of `{n}`: the sentence, the questions for the value `{v}`, the question back for who or what it is."""
+
+    told: str
+    asked: str
+    back: str
+    value: Callable[[Draw], str]
+    of: Callable[[Draw], str] = Draw.first_name
+
+
+RELATIONS: tuple[Relation, ...] = (
+    Relation("{n} lives in {v}.|{n} lives in {v}.|{n}'s home is {v}.|{n} is from {v}.|{n} has a house in {v}.", "Where does {n} live?|Which city does {n} live in?|?the city where {n} lives|In which city does {n} live?|Where is {n}'s home?", "Who lives in {v}?", Draw.city),
+    Relation("{n} is a {v}.|{n} is a {v}.|{n} works as a {v}.|{n}'s job is {v}.", "?the job of {n}|What is the job of {n}?|What does {n} do?|?{n}'s job|Which job does {n} have?|What does {n} work as?", "Who is a {v}?", lambda d: d.one(w.JOBS) if d.chance(0.8) else d.plain()),
+    Relation("{n} likes the color {v}.|{n} likes the color {v}.|{n} likes {v}.|{n}'s favourite color is {v}.|The color that {n} likes is {v}.", "Which color does {n} like?|What color does {n} like?|?the color that {n} likes|?{n}'s favourite color|Which colour does {n} like?", "Who likes {v}?", lambda d: d.one(w.COLORS)),
+    Relation("{n} wears a {v} hat.|{n} has a {v} coat.|{n} drives a {v} car.", "Which color does {n} have?|?the color of {n}'s things|Which color goes with {n}?", "", lambda d: d.one(w.COLORS)),
+    Relation("{n} is {v} years old.|{n} is {v} years old.|{n} is {v}.|The age of {n} is {v}.", "How old is {n}?|?the age of {n}|?{n}'s age|Which age has {n}?", "Who is {v} years old?", lambda d: str(d.int(5, 99))),
+    Relation("{n} likes {v}.|{n} loves {v}.", "What does {n} like?|?the thing that {n} likes|What is it that {n} likes?", "Who likes {v}?", lambda d: d.one((d.one(w.FOODS), d.word()))),
+    Relation("{n} has a {v}.|{n} has a {v}.|{n} owns a {v}.|{n} keeps a {v}.|{n}'s pet is a {v}.", "Which animal does {n} have?|What does {n} have?|What kind of animal does {n} have?|?the animal of {n}|Which pet does {n} have?", "Who has a {v}?", lambda d: d.one(w.ANIMALS)),
+    Relation("{n} speaks {v}.|{n} learns {v}.", "Which language does {n} speak?|What language does {n} speak?|?{n}'s language", "Who speaks {v}?", lambda d: d.one(w.LANGUAGES)),
+    Relation("{n} works for {v}.|{n} works at {v}.", "Who does {n} work for?|Which company does {n} work for?|Where does {n} work?|?{n}'s employer", "Who works for {v}?", Draw.company),
+    Relation("{n} was born on {v}.", "When was {n} born?|?the birthday of {n}", "Who was born on {v}?", lambda d: f"{d.int(1, 28)} {d.one(w.MONTHS)} {d.int(1900, 2015)}"),
+    Relation("The email of {n} is {v}.|{n}'s email is {v}.", "?the email of {n}|?{n}'s email address", "Whose email is {v}?", Draw.email),
+    Relation("The phone number of {n} is {v}.|{n}'s number is {v}.", "?the phone number of {n}|?{n}'s number", "Whose phone number is {v}?", lambda d: str(d.int(100_000, 99_999_999))),
+    Relation("{n} plays the {v}.|{n} plays {v}.", "What does {n} play?|Which instrument does {n} play?|?{n}'s instrument", "Who plays the {v}?", lambda d: d.one(w.INSTRUMENTS)),
+    Relation("{n} eats {v}.|{n} ordered {v}.", "What does {n} eat?|What did {n} order?|?{n}'s meal", "Who gets {v}?", lambda d: d.one(w.FOODS)),
+    Relation("The bus to {n} leaves at {v}.|The ferry to {n} goes at {v}.|The plane to {n} starts at {v}.", "When can I leave for {n}?|At what time does it go to {n}?|?the time for {n}", "Where can I go at {v}?", Draw.time, Draw.city),
+    Relation("The price of the {n} is {v} dollars.|The {n} costs {v} dollars.|You pay {v} dollars for the {n}.", "?the price of the {n}|How much is the {n}?|What does the {n} cost?", "What costs {v} dollars?", lambda d: str(d.int(1, 9999)), Draw.word),
+    Relation("The {n} is in the {v}.|The {n} is under the {v}.|The {n} is behind the {v}.|You find the {n} on the {v}.", "Where is the {n}?|Where do I find the {n}?|?the place of the {n}", "", Draw.plain, Draw.word),
+    Relation("The code of the {n} is {v}.|The number of the {n} is {v}.", "?the code of the {n}|?the number of the {n}|Which code has the {n}?", "", Draw.code, Draw.word),
+    Relation("{n}: {v}|{n}: {v}|{n} - {v}|{n} = {v}", "?the entry for {n}|What stands after {n}?|?{n}|What does it say for {n}?", "Which entry is {v}?", Draw.value, lambda d: d.one((d.first_name(), d.word(), d.city()))),
 )  # fmt: skip
 
 
 def facts(d: Draw) -> QA:
-    """Two to six people, one thing known of each, one asked."""
-    form, question, inverse, draw = d.one(RELATIONS)
-    names = list(dict.fromkeys(d.first_name() for _ in range(d.int(2, 6))))
-    known = {name: draw(d) for name in names}
-    told = [form.format(n=name, v=value) for name, value in known.items()]
+    """Two to six things, one fact of each, told in one way or in several, and one asked."""
+    relation = d.one(RELATIONS)
+    names = list(dict.fromkeys(relation.of(d) for _ in range(d.int(2, 6))))
+    known = {name: relation.value(d) for name in names}
+    forms = [d.split_one(relation.told)] * len(names) if d.chance(0.75) else [d.split_one(relation.told) for _ in names]
+    said = {name: form.format(n=name, v=known[name]) for name, form in zip(names, forms, strict=True)}
+    told = list(said.values())
     for _ in range(d.int(0, 2)):
         told.insert(d.int(0, len(told)), d.sentence())
     name = d.one(names)
-    fact = form.format(n=name, v=known[name])
-    text = d.one((" ", " ", "\n")).join(told)
+    text = d.one((" ", " ", "\n") if said[name].endswith(".") else ("\n", ", ", "; ")).join(told)
+    if d.chance(0.15):
+        text = d.split_one("Read this: |Text: |Here are some facts: |Facts:\n|What I know: |List:\n|Look at this text. |Context: ") + text
     if d.chance(0.12):
-        stranger = d.first_name()
-        if stranger not in names:
-            return f"{text}\n{either(d, question.format(n=stranger))}", "It is not in the text.", ABSENT
-    if d.chance(0.15) and list(known.values()).count(known[name]) == 1:
-        return f"{text} {inverse.format(v=known[name])}", fact, fact
-    asked = either(d, question.format(n=name))
-    joiner = d.one((" ", "\n", "\n\n", "\n\nQuestion: ", "\nQ: "))
-    return (f"{asked}\n\n{text}" if d.chance(0.1) else f"{text}{joiner}{asked}"), fact, fact
-
-
-FIELDS: dict[str, tuple[str, Callable[[Draw], Any], str]] = {
-    "name": ("string", Draw.name, "The name is {v}.|This is about {v}.|Name: {v}.|I met {v}."),
-    "age": ("integer", lambda d: d.int(1, 99), "The age is {v}.|Age: {v}.|{v} years old."),
-    "city": ("string", Draw.city, "The city is {v}.|City: {v}.|It happened in {v}.|Lives in {v}."),
-    "job": ("string", lambda d: d.one(w.JOBS), "The job is {v}.|Job: {v}.|Works as a {v}."),
-    "color": ("string", lambda d: d.one(w.COLORS), "The color is {v}.|Color: {v}."),
-    "email": ("string", Draw.email, "The email is {v}.|Email: {v}.|Write to {v}."),
-    "price": ("integer", lambda d: d.int(1, 9999), "It costs {v} dollars.|The price is {v}.|Price: {v}."),
-    "animal": ("string", lambda d: d.one(w.ANIMALS), "There is a {v}.|The animal is a {v}.|Animal: {v}."),
-    "date": ("string", Draw.date, "The date is {v}.|Date: {v}.|It is on {v}."),
-    "active": ("boolean", lambda d: d.chance(0.5), "Active: {v}."),
-    "company": ("string", Draw.company, "The company is {v}.|Company: {v}.|Works for {v}."),
-    "title": ("string", Draw.phrase, "The title is {v}.|Title: {v}."),
-    "tags": ("array", lambda d: [d.word() for _ in range(d.int(1, 4))], "Tags: {v}.|The tags are {v}."),
-    "count": ("integer", lambda d: d.int(0, 500), "The count is {v}.|Count: {v}.|There are {v} of them."),
-    "score": ("number", lambda d: d.int(1, 99) / 10, "The score is {v}.|Score: {v}."),
-    "country": ("string", lambda d: d.one(list(w.CAPITALS)), "The country is {v}.|Country: {v}."),
-    "id": ("string", Draw.code, "The id is {v}.|Id: {v}."),
-    "language": ("string", lambda d: d.one(w.LANGUAGES), "The language is {v}.|Language: {v}."),
-}  # fmt: skip
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return joined(value) if isinstance(value, list) else str(value)
-
-
-def fields(d: Draw, low: int = 1, high: int = 6) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """Values by key, their JSON Schema properties, and a text that tells them in some order."""
-    keys = d.some(sorted(FIELDS), low, high)
-    values: dict[str, Any] = {}
-    properties: dict[str, Any] = {}
-    told = []
-    for key in keys:
-        kind, draw, forms = FIELDS[key]
-        if d.chance(0.12):  # a key that no list holds
-            key, kind, value = d.ascii(), "string", d.word()
-            form = f"The {key} is {{v}}.|{key}: {{v}}."
-            if key in values:
-                continue
-            values[key] = value
-            told.append(d.split_one(form).format(v=value))
-        else:
-            values[key] = draw(d)
-            told.append(d.split_one(forms).format(v=_shown(values[key])))
-        properties[key] = {"type": kind, **({"items": {"type": "string"}} if kind == "array" else {})}
-        if d.chance(0.3):
-            properties[key] = {"title": key.replace("_", " ").title(), **properties[key]}
-        if d.chance(0.3):
-            properties[key]["description"] = f"The {key}."
-    d.rng.shuffle(told)
-    if d.chance(0.2):
-        told.insert(d.int(0, len(told)), d.sentence())
-    return values, properties, " ".join(told)
-
-
-def json_keys(d: Draw) -> QA:
-    """Named keys of a text as a JSON object."""
-    values, _, text = fields(d)
-    keys = joined(list(values)) if d.chance(0.5) else ", ".join(values)
-    quoted = joined([f"'{key}'" for key in values])
-    question = d.split_one("Extract {k} as JSON from this text: {t}|Return JSON with the keys {k}: {t}|{t}\nGive me a JSON object with {k}.|{t} Return the result as a JSON with {q} keys. Return nothing other than JSON.|"
-                           "Answer in JSON with the keys {q}. {t}|Turn this into JSON ({k}): {t}|Make a JSON object with {q} from: {t}|{t}\n\nReply only with JSON, keys: {k}")  # fmt: skip
-    return question.format(k=keys, q=quoted, t=text), f"The keys are {keys}.", dumps(values)
-
-
-def json_schema(d: Draw) -> Talk:
-    """A text and a schema: in the prompt's own place for it, or in the words of the user or system."""
-    values, properties, text = fields(d)
-    schema: dict[str, Any] = {"type": "object", "properties": properties, "required": list(values)}
-    if d.chance(0.4):
-        schema = {"properties": properties, "required": list(values), "title": d.plain().capitalize(), "type": "object"}
-    if d.chance(0.2):
-        schema["additionalProperties"] = False
-    answer, thought = says(dumps(values), f"The keys are {', '.join(values)}."), d.int(0, 3)
-    question = d.split_one("{t}|Extract the data: {t}|Fill in the schema from this text: {t}|{t}\n\nExtract this.|What does this say? {t}|Parse this: {t}").format(t=text)
-    if thought <= 1:
-        return Talk((user(question), answer), schema=schema)
-    asked = d.split_one("Answer with JSON that matches this schema: {s}\n\n{t}|{t}\n\nReply in JSON with this JSON schema:\n{s}|Use this schema:\n```json\n{s}\n```\n{t}")
-    return Talk((user(asked.format(s=dumps(schema), t=text)), answer))
+        stranger = relation.of(d)
+        if stranger not in text:
+            return f"{text}\n{either(d, relation.asked.format(n=stranger))}", "It is not in the text.", ABSENT
+    if relation.back and d.chance(0.15) and list(known.values()).count(known[name]) == 1:
+        return f"{text}{d.one((' ', chr(10)))}{relation.back.format(v=known[name])}", said[name], said[name]
+    asked = either(d, relation.asked.format(n=name))
+    joiner = d.one((" ", "\n", "\n", "\n\n", "\n\nQuestion: ", "\nQ: "))
+    return (f"{asked}{d.one((' ', chr(10) * 2))}{text}" if d.chance(0.12) else f"{text}{joiner}{asked}"), said[name], said[name]
 
 
 # Documents
@@ -175,12 +114,15 @@ def filler(d: Draw, kind: int) -> tuple[str, float]:
         return f"{d.plain().capitalize()}: {d.phrase(3, 9)}.", 13
     if kind == 3:
         return f"{d.one(w.NOUNS)} = {d.one((d.identifier(), str(d.number(4)), repr(d.word())))}  # {d.phrase(2, 5)}", 16
+    if kind == 5:
+        a, b = d.number(), d.number()
+        return f"{d.split_one('Entry|Line|Note')} {d.int(1, 999)}: the sum of {a} and {b} is {a + b}.", 21
     return f"- {d.phrase(2, 8)}", 9
 
 
 def document(d: Draw, tokens: int, count: int) -> tuple[str, list[tuple[str, str, str, str]]]:
     """A text of about `tokens` tokens that hides `count` needles, and these."""
-    kind = d.weighted({0: 6, 1: 1.5, 2: 2, 3: 1, 4: 1})
+    kind = d.weighted({0: 6, 1: 1.5, 2: 2, 3: 1, 4: 1, 5: 1})
     found: dict[str, tuple[str, str, str, str]] = {}
     while len(found) < count:
         fact = needle(d)
@@ -214,10 +156,10 @@ def needles(d: Draw, tokens: int, questions: int | None = None, count: int | Non
                 turns.append(says(ABSENT, "It is not in the text."))
                 continue
         turns.append(says(fact, f"The text says: {fact}" if d.chance(0.5) else "It is in the text."))
-    return _placed(d, text, turns)
+    return placed(d, text, turns)
 
 
-def _placed(d: Draw, text: str, turns: list[Turn]) -> Talk:
+def placed(d: Draw, text: str, turns: list[Turn]) -> Talk:
     """The text before the questions: in the system message, in a turn of its own, or in the first question."""
     place = d.int(0, 3)
     if place == 0:
@@ -232,80 +174,6 @@ def _placed(d: Draw, text: str, turns: list[Turn]) -> Talk:
     else:
         first = d.split_one("Text:\n|Read the text and answer.\n\n|") + text + "\n\n" + d.split_one("|Answer from the text: |") + first
     return Talk((user(first), *turns[1:]))
-
-
-# What a text is mostly about
-
-EVENTS = ("INFO", "WARN", "ERROR", "DEBUG")
-
-
-def majority(d: Draw, tokens: int) -> Talk:
-    """Which of a few things occurs most, where no single line says so."""
-    kind = d.int(0, 2)
-    margin = d.one((0.06, 0.1, 0.2, 0.35))
-    if kind == 0:
-        names = d.some(EVENTS, 2, 3)
-        lines = [f"[{d.int(0, 23):02}:{d.int(0, 59):02}] {level} {d.one(w.TOOL_NOUNS)} {d.one(w.VERBS)} {d.int(1, 99)}"
-                 for level in _unequal(d, names, max(5, tokens // 19), margin)]  # fmt: skip
-        most = _most(lines, names)
-        question = d.split_one("Which level is the most common?|Which log level occurs most often?|?the most common level|What kind of line occurs most?|Which level is most frequent in this log?")
-        answer = f"Most lines are {most}."
-    elif kind == 1:
-        names = d.some(sorted(w.TOPICS), 3, 4)
-        lines = [_about(d, topic) for topic in _unequal(d, names, max(5, tokens // 11), margin)]
-        most = _topic_of(lines, names)
-        question = d.split_one("What is this text mostly about?|What is the main topic of the text?|?the main topic|Which topic does the text mostly deal with?|Summarize the text in one word.|What is it about?")
-        answer = f"The text is mostly about {most}."
-    else:
-        names = d.some(w.ANIMALS, 2, 3)
-        lines = [f"The {d.one(w.ADJECTIVES)} {animal} {d.one(w.VERBS)} the {d.one(w.NOUNS)}." for animal in _unequal(d, names, max(5, tokens // 9), margin)]
-        most = _most(lines, names)
-        question = d.split_one("Which animal occurs most often?|Which animal is mentioned most?|?the animal that the text mentions most|Who is the text mostly about?")
-        answer = f"The {most} occurs most often."
-    return _placed(d, (" " if kind else "\n").join(lines), [user(question), says(answer, f"There is more {most} than anything else.")])
-
-
-def _unequal(d: Draw, names: list[str], count: int, margin: float) -> list[str]:
-    """Names at random, the first the commonest by about `margin` of all."""
-    d.rng.shuffle(names)
-    weights = [1 + margin * len(names), *[1.0] * (len(names) - 1)]
-    return d.rng.choices(names, weights, k=count)
-
-
-def _most(lines: list[str], names: list[str]) -> str:
-    return max(names, key=lambda name: sum(f" {name} " in line for line in lines))
-
-
-def _topic_of(lines: list[str], names: list[str]) -> str:
-    return max(names, key=lambda name: sum(any(thing in line for thing in w.TOPICS[name]) for line in lines))
-
-
-def _about(d: Draw, topic: str) -> str:
-    thing = d.one(w.TOPICS[topic])
-    return d.one((f"{d.one(w.NAMES)} {d.one(w.VERBS)} the {d.one(w.ADJECTIVES)} {thing}.", f"Yesterday the {thing} was {d.one(w.ADJECTIVES)}.",
-                  f"There is {thing} in {d.one(w.CITIES)}.", f"Nobody {d.one(w.VERBS)} the {thing} {d.one(w.ADVERBS)}."))  # fmt: skip
-
-
-def sections(d: Draw, tokens: int) -> Talk:
-    """A text in numbered sections of one topic each; questions about topics by number and back."""
-    count = max(2, min(12, tokens // 170))
-    topics = [d.one(sorted(w.TOPICS)) for _ in range(count)]
-    parts = []
-    for number, topic in enumerate(topics, 1):
-        lines = [_about(d, topic if d.chance(0.75) else d.one(sorted(w.TOPICS))) for _ in range(max(4, tokens // count // 11))]
-        parts.append(f"{d.split_one('Section|Section|Chapter') if number == 1 else parts[0].split()[0]} {number}. {' '.join(lines)}")
-    head = parts[0].split()[0]
-    turns: list[Turn] = []
-    for _ in range(d.int(1, 4)):
-        if d.chance(0.7):
-            number = d.int(1, count)
-            question = d.split_one(f"What is {head} {number} about?|?the topic of {head} {number}|{head} {number} is about what?|Which topic has {head} {number}?")
-            turns += [user(either(d, question)), says(f"{head} {number} is about {topics[number - 1]}.", f"I look at {head} {number}.")]
-        else:
-            topic = d.one(topics)
-            which = [str(i) for i, t in enumerate(topics, 1) if t == topic]
-            turns += [user(either(d, f"Which sections are about {topic}?|In which sections is {topic} the topic?|!list the sections about {topic}")), says(joined(which), f"I look for {topic}.")]
-    return _placed(d, "\n\n".join(parts), turns)
 
 
 def long_repeat(d: Draw, tokens: int) -> Talk:

@@ -5,20 +5,32 @@ from __future__ import annotations
 
 from ds4_tiny import words as w
 from ds4_tiny.draw import Draw
-from ds4_tiny.tasks.asking import ask, either, joined
+from ds4_tiny.tasks.asking import ask, either, joined, upper
 
 QA = tuple[str, str, str]
 
 
 def addition(d: Draw) -> QA:
     """Sums, worked out digit by digit when thinking."""
-    digits = d.one((1, 2, 2, 3, 3, 4))
-    a, b = d.number(digits), d.number(digits)
+    a, b = summands(d)
     question = either(d, f"?{a} + {b}|?{a} plus {b}|{a} + {b}|{a}+{b}|{a}+{b}=|{a} + {b} = ?|!add {a} and {b}|!compute {a} + {b}|How much is {a} + {b}?|"
                          f"How much is {a} plus {b}?|?the sum of {a} and {b}|!calculate {a} plus {b}|!add {b} to {a}|!sum {a} and {b}|what is {a}+{b}")  # fmt: skip
     if "to" in question.split():
         a, b = b, a
     return question, sum_steps(a, b), f"{a} + {b} = {a + b}"
+
+
+def summands(d: Draw) -> tuple[int, int]:
+    """Two numbers of up to four digits: of any lengths, of the same length, or such that most columns carry."""
+    digits, kind = d.one((1, 2, 2, 3, 3, 3, 3, 4)), d.rng.random()
+    if kind < 0.3:
+        return d.number(digits), d.number(digits)
+    top = 10**digits - 1
+    a, b = d.int(0, top), d.int(0, top)
+    if kind < 0.7:
+        return a, b
+    columns = [(x, d.int(max(0, 9 - x), 9) if d.chance(0.8) else d.int(0, 9)) for x in (d.int(0, 9) for _ in range(digits))]
+    return int("".join(str(x) for x, _ in columns)), int("".join(str(y) for _, y in columns))
 
 
 def sum_steps(a: int, b: int) -> str:
@@ -34,8 +46,8 @@ def sum_steps(a: int, b: int) -> str:
 
 def subtraction(d: Draw) -> QA:
     """Differences that are not negative."""
-    digits = d.one((1, 2, 2, 3))
-    b, a = sorted((d.number(digits), d.number(digits)))
+    digits = d.one((1, 2, 2, 3, 3))
+    b, a = sorted((d.number(digits), d.number(digits)) if d.chance(0.4) else (d.int(0, 10**digits - 1), d.int(0, 10**digits - 1)))
     x, y, steps, borrow = str(a)[::-1], str(b)[::-1], [], 0
     for i in range(len(x)):
         p, q = int(x[i]), int(y[i]) if i < len(y) else 0
@@ -62,22 +74,28 @@ def product(d: Draw) -> QA:
 
 
 def word_problem(d: Draw) -> QA:
-    """A sum or difference told as a story."""
-    name, thing, a, b = d.first_name(), d.one(w.NOUNS), d.int(2, 60), d.int(1, 40)
+    """A sum or difference told as a story, of somebody or of the user."""
+    name, thing, a, b = d.first_name(), d.one(w.NOUNS) if d.chance(0.7) else d.plain(), d.int(2, 60), d.int(1, 40)
+    me = d.chance(0.3)
+    has, does, who = ("I have", "do I have", "You have") if me else (f"{name} has", f"does {name} have", f"{name} has")
     if d.chance(0.5):
-        gets = d.split_one("gets {b} more|buys {b} more|finds {b} more|receives {b} more").format(b=b)
-        question = f"{name} has {a} {thing}s and {gets}. How many {thing}s does {name} have now?"
-        return question, f"{a} + {b} = {a + b}.", f"{name} has {a + b} {thing}s."
+        gets = d.split_one(f"get {b} more|buy {b} more|find {b} more|am given {b} more" if me else f"gets {b} more|buys {b} more|finds {b} more|receives {b} more")
+        question = d.split_one(f"{has} {a} {thing}s and {gets}. How many {thing}s {does} now?|If {has} {a} {thing}s and {gets}, how many {thing}s {does}?|{has} {a} {thing}s and {gets}. How many is that in all?")
+        return upper(question), f"{a} + {b} = {a + b}.", f"{who} {a + b} {thing}s."
     a, b = max(a, b), min(a, b)
-    loses = d.split_one("gives away {b}|loses {b}|sells {b}|breaks {b}").format(b=b)
-    return f"{name} has {a} {thing}s and {loses}. How many are left?", f"{a} - {b} = {a - b}.", f"{a - b} {thing}s are left."
+    loses = d.split_one(f"give away {b}|lose {b}|sell {b}|break {b}|use {b}" if me else f"gives away {b}|loses {b}|sells {b}|breaks {b}|uses {b}")
+    question = d.split_one(f"{has} {a} {thing}s and {loses}. How many are left?|If {has} {a} {thing}s and {loses}, how many are left?|{has} {a} {thing}s and {loses}. How many {thing}s are left?")
+    return upper(question), f"{a} - {b} = {a - b}.", f"{a - b} {thing}s are left."
+
+
+COUNTS = {2: "two", 3: "three", 4: "four", 5: "five"}
 
 
 def letters(d: Draw) -> QA:
-    """Spelling, reversing, cases, counting letters."""
+    """Spelling, reversing, cases, counting letters, one letter by its place."""
     word = d.latin()
     spelt = " ".join(word)
-    kind = d.int(0, 8)
+    kind = d.int(0, 11)
     if kind == 0:
         return either(d, f"!write {word} in upper case|!convert {word} to uppercase|{word} in capital letters?|!make {word} upper case|!uppercase {word}"), f"{spelt} -> {' '.join(word.upper())}", word.upper()
     if kind == 1:
@@ -103,9 +121,19 @@ def letters(d: Draw) -> QA:
         return either(d, f"?the first letter of {word}|Which letter does {word} start with?|{word} begins with which letter?"), spelt, word[0]
     if kind == 7:
         return either(d, f"?the last letter of {word}|Which letter does {word} end with?"), spelt, word[-1]
+    if kind == 8:
+        index = d.int(0, min(len(word), 8) - 1)
+        place = w.ORDINALS[index]
+        counted = ", ".join(f"{i} {c}" for i, c in enumerate(word, 1))
+        return either(d, f"?the {place} letter of {word}|Which letter is {place} in {word}?|?letter number {index + 1} of {word}|Which letter of {word} is the {place} one?"), counted, word[index]
+    if kind == 9:
+        letter = d.one(word) if d.chance(0.5) else d.one("abcdefghijklmnopqrstuvwxyz")
+        return either(d, f"Does {word} contain the letter {letter}?|Is there a {letter} in {word}?|Does the word {word} have a {letter}?"), spelt, "yes" if letter in word else "no"
+    if kind == 10:
+        return either(d, f"!spell {word} with spaces|!write {word} letter by letter|!put a space between the letters of {word}"), f"The letters of {word}.", spelt
     count = d.int(2, 5)
     thing = d.word()
-    return either(d, f"!repeat the word {thing} {count} times|!say {thing} {count} times|!write {thing} {count} times"), f"{count} times {thing}.", " ".join([thing] * count)
+    return either(d, f"!repeat the word {thing} {count} times|!say {thing} {count} times|!write {thing} {count} times|!write the word {thing} {COUNTS[count]} times|!say {thing} {COUNTS[count]} times"), f"{count} times {thing}.", " ".join([thing] * count)
 
 
 def lists(d: Draw) -> QA:
@@ -143,6 +171,26 @@ def lists(d: Draw) -> QA:
     return question, counted, things[index]
 
 
+def numbers(d: Draw) -> QA:
+    """Even or odd, prime or not, in between, next and before: yes and no, or a number."""
+    kind, n = d.int(0, 4), d.number(3)
+    if kind == 0:
+        even = d.chance(0.5)
+        return either(d, f"Is {n} {'even' if even else 'odd'}?|Is {n} an {'even' if even else 'odd'} number?"), f"{n} ends with {n % 10}.", "yes" if (n % 2 == 0) == even else "no"
+    if kind == 1:
+        n = d.int(1, 99)
+        least = next((k for k in range(2, n) if n % k == 0), None)
+        prime = n > 1 and least is None
+        thought = f"{n} = {least} * {n // least}." if least else f"Nothing but 1 divides {n}."
+        return either(d, f"Is {n} prime?|Is {n} a prime number?|Is the number {n} prime?"), thought, "yes" if prime else "no"
+    if kind == 2:
+        low, high = sorted((d.number(3), d.number(3)))
+        return either(d, f"Is {n} between {low} and {high}?"), f"{low}, {n}, {high}.", "yes" if low <= n <= high else "no"
+    if kind == 3:
+        return either(d, f"Which number comes after {n}?|What comes after {n}?|?the number after {n}|?{n} plus one"), f"After {n}.", str(n + 1)
+    return either(d, f"Which number comes before {n + 1}?|What comes before {n + 1}?|?the number before {n + 1}"), f"Before {n + 1}.", str(n)
+
+
 def knowledge(d: Draw) -> QA:
     """Capitals, opposites, days and months."""
     kind = d.int(0, 3)
@@ -174,10 +222,13 @@ def sentiment(d: Draw) -> QA:
     """Positive or negative."""
     good = d.chance(0.5)
     word, thing = d.one(w.GOOD if good else w.BAD), d.plain()
-    text = d.split_one(f"The {thing} was {word}.|This {thing} is {word}!|I think the {thing} is {word}.|What a {word} {thing}!|Our {thing} was really {word}.")
+    text = d.split_one(f"The {thing} was {word}.|This {thing} is {word}!|I think the {thing} is {word}.|What a {word} {thing}!|Our {thing} was really {word}.|{thing}: {word}|The {thing} was {word} and {d.one(w.ADJECTIVES)}.|It was a {word} {thing}.")
     if d.chance(0.4):
         text += " " + d.split_one("I love it.|I am very happy.|I will come back." if good else "I hate it.|I want my money back.|Never again.")
     answer = "positive" if good else "negative"
+    if d.chance(0.35):
+        ending = d.split_one("Is that positive or negative?|Good or bad? Say positive or negative.|Is this a positive or a negative review?|What is the sentiment?|Sentiment?|Is the sentiment positive or negative?")
+        return f"{text}{d.one((' ', chr(10)))}{ending}", f"The word {word} is {answer}.", answer
     question = either(d, f"Is this positive or negative? {text}|!classify the sentiment: {text}|Sentiment of: {text}|Is this review positive or negative: {text}|!classify as positive or negative: {text}")
     return question, f"The word {word} is {answer}.", answer
 

@@ -1,233 +1,25 @@
 # ruff: noqa: E501  (a template is one line, however long)
-"""Conversations with tools: realistic families and tools of random name and shape; one call, several, none, chains,
-errors, answers from results, and structured answers given as calls.
+"""Conversations with tools: one call, several, none, chains, errors, answers from results, and structured answers given
+as calls or after them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ds4_backend.chat.declare import canonical_tool
-from ds4_backend.types import Tool
 from ds4_tiny import words as w
 from ds4_tiny.chat import Call, Talk, Turn, dumps, result, says, user
-from ds4_tiny.draw import Draw, held_out
-from ds4_tiny.tasks import chats, reading, skills
-from ds4_tiny.tasks.asking import ask, either, joined, lower, phrase, upper
-from ds4_tiny.tasks.families import FAMILIES, Family, fill, said
+from ds4_tiny.draw import Draw
+from ds4_tiny.tasks import chats, reading, records, skills
+from ds4_tiny.tasks.asking import STARTS, ask, either, joined, lower, phrase, upper
+from ds4_tiny.tasks.families import FAMILIES
+from ds4_tiny.tasks.kits import AS_WRITTEN, Kit, Use, declare, kits, realistic, written
 
 SYSTEMS = ("You are a helpful assistant.", "You are a helpful assistant", "Be brief.", "Answer briefly.", "Answer in one sentence.", "You are ds4-tiny.", "hello",
            "You are a helpful agent. Use the tools when needed.", "you're a good assistant", "Use tools whenever they help.", "You are an expert.", "Be kind.",
            "You have tools. Use them.", "You are a careful assistant.\n\nThink before you act.", "Answer the user.", "You are a coding agent.")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Use:
-    """One use of a tool: the marked request, the arguments, what comes back, what to say then. `several` are requests
-    for more than one value of a parameter, where the family allows that: values to join, and how to ask."""
-
-    request: str
-    arguments: dict[str, Any]
-    result: str
-    answer: str
-
-
-@dataclass(frozen=True)
-class Kit:
-    """A declared tool and how it is used; `shared` draws one request that needs several calls."""
-
-    tool: dict[str, Any]
-    use: Callable[[Draw], Use]
-    shared: Callable[[Draw, int], tuple[str, list[Use]]] | None = None
-
-    @property
-    def name(self) -> str:
-        """The tool's name."""
-        return str(self.tool["name"])
-
-
-def _format(form: str, tool: str, values: list[Any], d: Draw) -> str:
-    return fill(form.replace("{T}", "\0").replace("{W}", "\1"), values).replace("\0", tool).replace("\1", d.word().title())
-
-
-def declare(d: Draw, name: str, about: str, required: dict[str, dict[str, Any]], optional: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A tool's declaration in one of the shapes that frameworks give it."""
-    properties = required | optional
-    if d.chance(0.3):
-        properties = {key: {"title": key.replace("_", " ").title(), **value} for key, value in properties.items()}
-    if d.chance(0.4):
-        hint = d.split_one("The {k}.|the {k} to use|{k}|The {k} to use.|")
-        properties = {key: value | ({"description": hint.format(k=key.replace("_", " "))} if hint else {}) for key, value in properties.items()}
-    if d.chance(0.25):
-        properties = {key: dict(sorted(value.items())) for key, value in properties.items()}
-    parts: dict[str, Any] = {"type": "object", "properties": properties, "required": list(required)}
-    if d.chance(0.4):
-        parts = {"properties": properties, "required": list(required), "type": "object"}
-    if not required:
-        parts = d.one(({"properties": properties, "type": "object"}, {"type": "object", "properties": properties}, {"type": "object", "properties": properties, "required": []}))
-    if d.chance(0.1):
-        parts["additionalProperties"] = False
-    return {"name": name, "description": about, "parameters": parts}
-
-
-AS_WRITTEN = 0.85
-"""Share of tools in the one form that the engine gives every declaration."""
-
-
-def written(tool: dict[str, Any]) -> dict[str, Any]:
-    """A declaration as the engine prints it."""
-    made = canonical_tool(Tool(tool["name"], tool["description"], tool["parameters"]))
-    return {"name": made.name, "description": made.description, "parameters": dict(made.parameters)}
-
-
-def _schema(kind: str, choices: tuple[str, ...] | list[str]) -> dict[str, Any]:
-    out: dict[str, Any] = {"type": kind}
-    if kind == "array":
-        out["items"] = {"type": "string"}
-    return out | ({"enum": list(choices)} if choices else {})
-
-
-def realistic(d: Draw, family: Family | None = None) -> Kit:
-    """A tool of one of the families."""
-    family = family or d.one(FAMILIES)
-    names, about = d.split_one(family.names), d.split_one(family.about)
-    name = names if d.chance(0.75) else d.until_mine(lambda: d.one((f"{names}_{d.ascii()}", f"{d.ascii()}_{names}", d.identifier(), f"{names}{d.int(2, 99)}", d.ascii())))
-    keys = list(dict.fromkeys(d.split_one(p.names) if d.chance(0.92) else d.ascii() for p in (*family.parameters, *family.optional)))
-    if len(keys) < len(family.parameters) + len(family.optional):
-        keys = [p.names.split("|")[0] for p in (*family.parameters, *family.optional)]
-    count = len(family.parameters)
-    with_optional = bool(family.optional) and d.chance(0.35)
-    kinds = {p: ("number" if p.type == "integer" and d.chance(0.15) else p.type) for p in (*family.parameters, *family.optional)}
-    required = {key: _schema(kinds[p], p.choices) for key, p in zip(keys, family.parameters, strict=False)}
-    optional = {key: _schema(kinds[p], p.choices) for key, p in zip(keys[count:], family.optional, strict=True)} if with_optional else {}
-    tool = declare(d, name, about, required, optional)
-
-    def values(d: Draw) -> list[Any]:
-        return [p.draw(d) for p in family.parameters]
-
-    def made(d: Draw, drawn: list[Any]) -> Use:
-        request = _format(d.split_one(family.requests), name, drawn, d)
-        arguments = dict(zip(keys, drawn, strict=False))
-        if optional and d.chance(0.5):
-            extra = family.optional[0].draw(d)
-            arguments[keys[count]] = extra
-            request = phrase(d, request)
-            request += ("" if request[-1] in ".?!" else ".") + " " + d.split_one(family.optional_said[0]).format(o=extra)
-        found, answer = family.outcome(d, drawn)
-        return Use(request, arguments, found, answer)
-
-    def shared(d: Draw, number: int) -> tuple[str, list[Use]]:
-        """One request that names several values of one parameter."""
-        assert family.shared is not None
-        base = values(d)
-        many = list(dict.fromkeys(str(family.parameters[family.shared].draw(d)) for _ in range(number)))
-        if family.parameters[family.shared].type != "string":
-            many = [str(int(value)) for value in many]
-        uses = []
-        for value in many:
-            drawn = [*base]
-            drawn[family.shared] = value if family.parameters[family.shared].type == "string" else int(value)
-            uses.append(made(d, drawn)) if not optional else uses.append(Use("", dict(zip(keys, drawn, strict=False)), *family.outcome(d, drawn)))
-        form = d.split_one(family.requests)
-        told = joined(many, d.one(("and", "and", "and", "and also", "as well as", "&")))
-        if f"in {{{family.shared}}}" in form and d.chance(0.4):
-            form = form.replace(f"in {{{family.shared}}}", f"{{{family.shared}}}")
-            told = joined([f"in {value}" for value in many])
-        drawn = [*base]
-        drawn[family.shared] = told if d.chance(0.8) else f"both {told}" if len(many) == 2 else told
-        return _format(form, name, drawn, d), uses
-
-    return Kit(tool, lambda d: made(d, values(d)), shared if family.shared is not None else None)
-
-
-TYPES = {"string": 10, "integer": 5, "number": 2, "boolean": 2, "array": 1.5, "enum": 2}
-
-
-def invented(d: Draw) -> Kit:
-    """A tool of random name and parameters."""
-    name, human = _named(d)
-    while held_out(name) != (d.split == "eval"):
-        name, human = _named(d)
-    about = d.split_one(f"{upper(human)}.|Tool to {human}.|{upper(human)} with the given values.|Use this to {human}.|{upper(d.phrase(3, 6))}.|")
-    kinds: dict[str, tuple[str, list[str]]] = {}
-    for _ in range(d.int(0, 4)):
-        key = d.one(w.PARAMETERS) if d.chance(0.75) else d.ascii()
-        kind = d.weighted(TYPES)
-        kinds[key] = (kind, [d.plain() for _ in range(3)] if kind == "enum" else [])
-    optional = list(kinds)[-1] if len(kinds) > 1 and d.chance(0.3) else None
-    schemas = {key: _schema("string" if kind == "enum" else kind, choices) for key, (kind, choices) in kinds.items()}
-    tool = declare(d, name, about, {k: s for k, s in schemas.items() if k != optional}, {k: s for k, s in schemas.items() if k == optional})
-
-    def use(d: Draw) -> Use:
-        arguments = {k: _value(d, *kind) for k, kind in kinds.items() if k != optional or d.chance(0.5)}
-        found = d.one(("ok", "done", f"{d.one(w.TOOL_NOUNS)} {d.number(4)} saved", dumps({"status": "ok", "id": d.number(4)}), d.sentence(), d.value()))
-        return Use(_request(d, name, human, arguments), arguments, found, f"The tool {name} returned: {found}")
-
-    return Kit(tool, use)
-
-
-def _named(d: Draw) -> tuple[str, str]:
-    """A tool's name, and what it does in words."""
-    verb, noun = (d.one(w.TOOL_VERBS) if d.chance(0.7) else d.ascii()), (d.one(w.TOOL_NOUNS) if d.chance(0.6) else d.ascii())
-    more = d.one(w.TOOL_NOUNS)
-    return d.one((
-        (f"{verb}_{noun}", f"{verb} {noun}"), (f"{verb}_{noun}_{more}", f"{verb} {noun} {more}"), (f"{verb}{noun.title()}", f"{verb} {noun}"),
-        (f"{noun}_{verb}", f"{verb} {noun}"), (f"{verb}-{noun}", f"{verb} {noun}"), (d.identifier(), f"{verb} {noun}"), (noun, f"{verb} {noun}"),
-        (f"{verb}_{d.ascii()}", f"{verb} {noun}"),
-    ))  # fmt: skip
-
-
-def _value(d: Draw, kind: str, choices: list[str]) -> Any:
-    if kind == "enum":
-        return d.one(choices)
-    if kind == "integer":
-        return d.number(5)
-    if kind == "number":
-        return d.int(0, 999) / 10
-    if kind == "boolean":
-        return d.chance(0.5)
-    return [d.word() for _ in range(d.int(1, 3))] if kind == "array" else d.value()
-
-
-def _request(d: Draw, name: str, human: str, arguments: dict[str, Any]) -> str:
-    def quoted(value: Any) -> str:
-        return d.one(("{}", "{}", "'{}'", '"{}"')).format(said(value)) if isinstance(value, str) else said(value)
-
-    def plain(key: str) -> str:
-        return key.replace("_", " ")
-
-    items = list(arguments.items())
-    if not items:
-        return d.split_one(f"!call {name}|!use the {name} tool|!{human}|!run {name}|{name}()|{upper(human)}!")
-    if d.chance(0.3):
-        d.rng.shuffle(items)
-    forms: tuple[Callable[[], str], ...] = (
-        lambda: f"!call {name} with {joined([f'{k} = {quoted(v)}' for k, v in items])}",
-        lambda: f"!use {name}: {', '.join(f'{k} {quoted(v)}' for k, v in items)}",
-        lambda: f"!{human} with {joined([f'{plain(k)} {quoted(v)}' for k, v in items])}",
-        lambda: f"I want to {human}. {' '.join(f'The {plain(k)} is {quoted(v)}.' for k, v in items)}",
-        lambda: f"{upper(human)}: {', '.join(f'{plain(k)}={quoted(v)}' for k, v in items)}",
-        lambda: f"Can you {human}?\n" + "\n".join(f"{upper(plain(k))}: {said(v)}" for k, v in items),
-        lambda: f"!run {name}({', '.join(f'{k}={dumps(v)}' for k, v in items)})",
-        lambda: f"!{human}, {', '.join(f'{plain(k)} {quoted(v)}' for k, v in items)}",
-        lambda: f"{name} {' '.join(quoted(v) for _, v in items)}" if len(items) == 1 else f"{name}: {dumps(dict(items))}",
-    )
-    return d.one(forms)()
-
-
-def kits(d: Draw, count: int) -> list[Kit]:
-    """Different tools."""
-    found: dict[str, Kit] = {}
-    while len(found) < count:
-        kit = realistic(d) if d.chance(0.62) else invented(d)
-        about = kit.tool["description"]
-        if about and any(about == other.tool["description"] for other in found.values()):
-            continue
-        found.setdefault(kit.name, kit)
-    return list(found.values())
 
 
 # Structured answers, which frameworks ask for as a call of a tool named like a class
@@ -235,21 +27,14 @@ def kits(d: Draw, count: int) -> list[Kit]:
 
 def record(d: Draw) -> Kit:
     """A tool that only takes down what a text says, named like a class."""
-    values, properties, _ = reading.fields(d, 1, 4)
+    made = records.sheet(d, 1, 4)
     name = d.one(("Person", "Answer", "Record", "Result", "Item", "Data", "Event", "Contact", "Entry", d.plain().title(), d.ascii().title()))
     about = d.split_one(f"{name}.|Information about a {name.lower()}.|{name} to give to the user.|")
-    tool = declare(d, name, about, properties, {})
-    kinds = {key: reading.FIELDS.get(key) for key in values}
+    tool = declare(d, name, about, made.properties(d), {})
 
     def use(d: Draw) -> Use:
-        drawn: dict[str, Any] = {}
-        told = []
-        for key, field in kinds.items():
-            drawn[key] = field[1](d) if field else d.word()
-            told.append(d.split_one(field[2] if field else f"The {key} is {{v}}.").format(v=reading._shown(drawn[key])))
-        d.rng.shuffle(told)
-        text = " ".join(told)
-        return Use(d.split_one(f"{text}|Extract the data: {text}|{text} Use the tool.|!take this down: {text}|Fill in {name}: {text}"), drawn, "ok", "Done.")
+        drawn, text = made.fill(d)
+        return Use(d.split_one("{t}|{t}|Extract the data: {t}|{t} Use the tool.|!take this down: {t}|Fill in {n}: {t}").format(t=text, n=name), drawn, "ok", "Done.")
 
     return Kit(tool, use)
 
@@ -263,20 +48,36 @@ def called_by_format(d: Draw) -> Talk:
     chosen = kits(d, d.weighted({1: 4, 2: 5, 3: 3}))
     kit = d.one(chosen)
     use = kit.use(d)
-    call, key = (kit.name, use.arguments), d.one(tuple(REPORTED))
+    call = (kit.name, use.arguments)
+    found, properties, values = _read_out(d, kit) if d.chance(0.5) else _passed_on(d, kit, use)
+    turns = [user(_hinted(d, use.request, kit)), says("", thought_of([call]), call), result(found), says(dumps(values), "I have the result. I answer in JSON.")]
+    if d.chance(0.2):  # nothing to call for
+        question, thought, answer = chats.small_talk(d)
+        key = d.one(tuple(REPORTED))
+        properties = {key: {"type": "string"}}
+        turns = [user(question), says(dumps({key: answer}), f"No tool is needed. {thought}")]
+    schema = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    return Talk(tuple(turns), tuple(kit.tool for kit in chosen), schema=schema)
+
+
+def _passed_on(d: Draw, kit: Kit, use: Use) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The result, and a form for it as a whole, with some of the arguments."""
+    key = d.one(tuple(REPORTED))
     declared = kit.tool["parameters"].get("properties", {})
     kept = [name for name in use.arguments if name in declared and name != key and d.chance(0.5)]
     properties = {name: declared[name] for name in kept} | {key: {"type": "string"}}
     values = {name: use.arguments[name] for name in kept} | {key: use.answer if REPORTED[key] else use.result}
     if d.chance(0.3):
         properties, values = ({name: made[name] for name in (key, *kept)} for made in (properties, values))
-    schema: dict[str, Any] = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-    turns = [user(_hinted(d, use.request, kit)), says("", thought_of([call]), call), result(use.result), says(dumps(values), "I have the result. I answer in JSON.")]
-    if d.chance(0.2):  # nothing to call for
-        question, thought, answer = chats.small_talk(d)
-        schema = {"type": "object", "properties": {key: {"type": "string"}}, "required": [key], "additionalProperties": False}
-        turns = [user(question), says(dumps({key: answer}), f"No tool is needed. {thought}")]
-    return Talk(tuple(turns), tuple(kit.tool for kit in chosen), schema=schema)
+    return use.result, properties, values
+
+
+def _read_out(d: Draw, kit: Kit) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """A result that tells several values, and a form for each of them."""
+    weather = "weather" in f"{kit.name} {kit.tool['description']}".lower()
+    made = records.Sheet({"sky": d.one(("sky", "condition")), "degrees": d.one(("degrees", "temperature"))}) if weather else records.sheet(d, 1, 3)
+    values, text = made.fill(d)
+    return text, made.properties(d), values
 
 
 def joke_record(d: Draw) -> Kit:
@@ -311,21 +112,23 @@ def joke_json(d: Draw) -> tuple[str, str, str]:
 def by_format(d: Draw) -> Talk:
     """An answer whose form the prompt lays down: by a schema, or as any JSON object."""
     kind = d.rng.random()
-    if kind < 0.2:
+    if kind < 0.18:
         return called_by_format(d)
-    if kind < 0.6:
-        return reading.json_schema(d)
+    if kind < 0.26:
+        return records.made_up(d)
+    if kind < 0.62:
+        return records.json_schema(d)
     if kind < 0.8:
         kit = joke_record(d) if d.chance(0.45) else record(d)
         use = kit.use(d)
         return Talk((user(ask(d, use.request.replace(" Use the tool.", ""))), says(dumps(use.arguments), "I answer in JSON.")), schema=kit.tool["parameters"])
-    question, thought, answer = d.one((reading.json_keys, reading.json_keys, joke_json))(d)
+    question, thought, answer = d.one((records.json_keys, records.json_keys, joke_json))(d)
     return Talk((user(question), says(answer, thought)), json_mode=True)
 
 
 # Conversations
 
-MODES = {"single": 11, "parallel": 4.5, "none": 4, "error": 1.3, "chain": 1.6, "record": 1.6, "history": 1}
+MODES = {"single": 10, "parallel": 6, "none": 5, "error": 1.3, "chain": 1.6, "record": 1.8, "history": 1}
 
 
 def tools(d: Draw, mode: str | None = None, count: int | None = None) -> Talk:
@@ -340,6 +143,9 @@ def tools(d: Draw, mode: str | None = None, count: int | None = None) -> Talk:
         if d.chance(0.08):
             question, thought, answer = chats.small_talk(d)
             turns += [user(question), says(answer, f"No tool is needed. {thought}")]
+    if mode is None and d.chance(0.1):  # something told before, asked for after
+        (told, first, reply), (asked, then, answer) = skills.remembered(d)
+        turns = [user(told), says(reply, f"No tool is needed. {first}"), *turns, user(asked), says(answer, f"No tool is needed. {then}")]
     declared = [written(kit.tool) if d.chance(AS_WRITTEN) else kit.tool for kit in chosen]
     d.rng.shuffle(declared)
     return Talk(tuple(turns), tuple(declared))
@@ -356,7 +162,7 @@ def _hinted(d: Draw, request: str, kit: Kit) -> str:
         end = "" if text[-1] in ".?!" else "."
         text += end + d.split_one(f" Use the tool.| Use {kit.name}.| Use the {kit.name} tool.| Use your tools.| You have a tool for this.")
     elif d.chance(0.04):
-        text = d.split_one("Using the tool, |With the tool, |Use the tool: |With your tools, ") + lower(text)
+        text = d.split_one("Using the tool, |With the tool, |Use the tool: |With your tools, ") + (lower(text) if text.split()[0] in STARTS else text)
     return text
 
 
@@ -407,20 +213,32 @@ def _combined(d: Draw, requests: list[str]) -> str:
         if all(r[0] == "?" for r in requests):
             return ask(d, "?" + d.one((" and ", " and also ", " and ")).join(r[1:] for r in requests))
         return ask(d, "!" + d.one(GLUE).join(bodies))
+    said = [phrase(d, r) for r in requests]
     if d.chance(0.15):
-        return "\n".join(f"{i}. {phrase(d, r)}" for i, r in enumerate(requests, 1))
-    text = d.one(JOINERS).join(phrase(d, r) if phrase(d, r)[-1:] in ".?!" else phrase(d, r) + "." for r in requests)
+        return d.one(("\n", " ")).join(d.one((f"{i}. {one}", f"{i}) {one}")) for i, one in enumerate(said, 1))
+    if d.chance(0.35):  # run together, as people type
+        return d.one((*GLUE, ", ", " ", " ", "\n", " also ", " plus ", " / ")).join(one.rstrip(".?!") if d.chance(0.5) else one for one in said)
+    text = d.one(JOINERS).join(one if one[-1:] in ".?!" else one + "." for one in said)
     lead = d.split_one(f"Do both: |Two things: |I need two things. |Please do this: |Do {len(requests)} things: ") if d.chance(0.2) else ""
     return lead + text
 
 
+SUMS = ("add", "sum", "plus", "minus", "subtract", "multipl", "times", "product", "divide", "calc", "math", "number", "comput", "eval", "expression", "integer")
+LETTERS = ("word", "letter", "text", "string", "upper", "reverse", "length", "backwards")
+UNASKED: tuple[tuple[Callable[[Draw], tuple[str, str, str]], float, tuple[str, ...]], ...] = (
+    (chats.small_talk, 5, ()), (chats.about, 2, ()), (skills.knowledge, 3, ("capital", "countr")), (skills.lists, 4, ("sort", "list", "count", "number", "order")),
+    (skills.repeat, 3, ("repeat", "say", "echo", "print", "run", "write")), (skills.edit, 1.5, (*LETTERS, "list", "write")), (skills.letters, 1.5, LETTERS),
+    (skills.addition, 2.5, SUMS), (skills.product, 1.5, SUMS), (skills.subtraction, 1, SUMS), (reading.facts, 3, ("person", "phone", "email", "weather", "price")), (records.json_keys, 1.5, ("json",)),
+    (chats.story, 1, ("story",)), (skills.sentiment, 1.5, ("sentiment", "classif")), (chats.joke, 1, ("joke", "setup")),
+)  # fmt: skip
+"""What the model does itself where tools are declared, how often, and words of tools that might do it instead."""
+
+
 def _none(d: Draw, chosen: list[Kit]) -> list[Turn]:
     """A question that no declared tool is for."""
-    names = " ".join(str(kit.tool).lower() for kit in chosen)
-    task = d.one((chats.small_talk, chats.small_talk, chats.about, skills.knowledge, skills.repeat, reading.facts, chats.story, skills.sentiment, chats.joke))
-    if ("joke" in names and task is chats.joke) or (task in (skills.repeat, reading.facts) and d.chance(0.5)):
-        task = chats.small_talk
-    question, thought, answer = task(d)
+    declared = " ".join(f"{kit.name} {kit.tool['description']}".lower() for kit in chosen)
+    free = {task: share for task, share, words in UNASKED if not any(word in declared for word in words)}
+    question, thought, answer = d.weighted(free)(d)
     return [user(question), says(answer, f"No tool is needed. {thought}")]
 
 
@@ -482,8 +300,3 @@ def _history(d: Draw, chosen: list[Kit]) -> list[Turn]:
 TURNS: dict[str, Callable[[Draw, list[Kit]], list[Turn]]] = {
     "single": _single, "parallel": _parallel, "none": _none, "error": _error, "chain": _chain, "record": _record, "history": _history,
 }  # fmt: skip
-
-
-def is_held_out(kit: Kit) -> bool:
-    """Whether the evaluation alone knows a tool's name."""
-    return held_out(kit.name)
