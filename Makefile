@@ -4,6 +4,7 @@
 SHELL = /bin/sh
 PY = .venv/bin/python
 PROMPT = What's 12 plus 30?
+PARTS = build/tiny/average
 ARGS =
 CHECK =
 
@@ -17,7 +18,7 @@ export PYTHON
 # The fast tests first, whatever -j says.
 .NOTPARALLEL:
 
-.PHONY: help demo test test-fast test-slow lint bench docs soak clean
+.PHONY: help demo test test-fast test-slow lint bench docs soak tiny clean
 
 help:
 	@echo 'make demo    answer a prompt with the embedded model: make demo PROMPT="What is 3 times 12?"'
@@ -25,6 +26,7 @@ help:
 	@echo 'make lint    ruff and mypy'
 	@echo 'make bench   speed of the embedded model on this machine'
 	@echo 'make soak    30 minutes of mixed requests with kills; ARGS="--minutes 1" for less'
+	@echo 'make tiny    put the weights of a training run (PARTS=build/tiny/average) in the place of the embedded model'
 	@echo 'make docs    write the generated parts of docs/ again; CHECK=1 fails where they differ'
 
 # One stamp for each set of extras, each set a part of the next; a changed pyproject.toml installs again.
@@ -65,6 +67,10 @@ bench: .venv/.demo
 
 soak: .venv/.demo
 	OPENBLAS_NUM_THREADS=1 $(PY) tools/soak.py $(ARGS)
+
+# PARTS is what examples/train-tiny/README.md says how to make.
+tiny: .venv/.demo
+	$(PY) examples/train-tiny/convert.py $(PARTS) ds4_backend/assets/ds4-tiny.gguf
 
 docs: .venv/.demo
 	$(PY) tools/docs.py $(if $(CHECK),--check)

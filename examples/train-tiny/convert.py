@@ -13,7 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
-from ds4_tiny.checkpoint import complete  # noqa: E402
+from ds4_tiny.folder import complete  # noqa: E402
 
 from ds4_backend.convert.converter import convert  # noqa: E402
 

@@ -288,6 +288,12 @@ def test_the_mixture_is_what_the_page_says():
         assert found and int(found[1]) == round(100 * corpus.KINDS[kind] / sum(corpus.KINDS.values())), words_
 
 
+def test_the_exams_free_prompts_are_not_taught():
+    d = Draw("kept apart")
+    asked = {turn.text for _ in range(3_000) for turn in corpus.talk(d, kind="one").turns if turn.role == "user"}
+    assert len(corpus.free_prompts()) >= 200 and not asked & corpus.free_prompts()
+
+
 def test_no_held_out_word_is_taught():
     written = {word for path in (EXAMPLE / "ds4_tiny").rglob("*.py") for word in re.findall("[a-z]+", path.read_text("utf-8").lower())}
     hidden = {word for word in words.COMMON if held_out(word)} - written

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="the training example needs PyTorch"
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "train-tiny"
 sys.path.insert(0, str(EXAMPLE))
 
-from ds4_tiny import checkpoint, corpus, vocabulary  # noqa: E402
+from ds4_tiny import checkpoint, corpus, folder, vocabulary  # noqa: E402
 from ds4_tiny.batches import pack  # noqa: E402
 from ds4_tiny.chat import segments  # noqa: E402
 from ds4_tiny.crew import Crew  # noqa: E402
@@ -155,7 +155,7 @@ def test_a_word_reads_the_same_wherever_it_stands():
 def test_every_token_survives_a_round_trip_through_the_file(tmp_path):
     tokenizer = vocabulary.load()
     checkpoint.save(tmp_path / "parts", tiny(), new_weights(tiny()))
-    checkpoint.complete(tmp_path / "parts", tmp_path / "hf")
+    folder.complete(tmp_path / "parts", tmp_path / "hf")
     convert(tmp_path / "hf", tmp_path / "tiny.gguf", "f16", dialect="0731", cache_simulation=True)
     theirs = Tokenizer.from_gguf(open_gguf(tmp_path / "tiny.gguf").metadata)
     text = "Hello! 毕老师 1 + 1 = 2, get_weather('Łódź') 🦊\n\n<x>"

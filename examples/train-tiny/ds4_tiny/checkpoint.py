@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import torch
@@ -13,7 +12,6 @@ from ds4_tiny.weights import Weights
 
 PART_BYTES = 15_000_000
 """Largest part, in bytes of tensors."""
-HERE = Path(__file__).resolve().parent
 
 
 def save(folder: Path, shape: Shape, weights: Weights) -> None:
@@ -61,16 +59,6 @@ def load_state(out: Path, device: torch.device) -> tuple[Weights, Weights, float
         return None
     held = torch.load(path, map_location=device, weights_only=True)
     return held["state"], held["average"], held["part"]
-
-
-def complete(parts: Path, folder: Path) -> None:
-    """The parts that a training run left in `parts`, with the tokenizer and the model card, as one folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in [*parts.glob("*.safetensors"), parts / "config.json"]:
-        shutil.copyfile(path, folder / path.name)
-    for name in ("tokenizer.json", "generation_config.json"):
-        shutil.copyfile(HERE / name, folder / name)
-    (folder / "README.md").write_text("---\nlicense: mit\n---\n# ds4-tiny\n", "utf-8")
 
 
 def _stored(name: str, weight: torch.Tensor) -> torch.Tensor:

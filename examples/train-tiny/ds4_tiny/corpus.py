@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
 from ds4_tiny import words as w
 from ds4_tiny.chat import SPECIALS, TOOL_BLOCK, Talk, Turn, says, segments, user
@@ -29,11 +32,20 @@ def talk(d: Draw, tokens: int = 0, kind: str = "") -> Talk:
     """A conversation, of this kind if one is named; with `tokens`, one that is about so long, most of it a document."""
     kind = kind or d.weighted(LONG_KINDS if tokens else KINDS)
     made = MAKERS[kind](d, tokens)
+    while any(turn.role == "user" and turn.text in free_prompts() for turn in made.turns):
+        made = MAKERS[kind](d, tokens)
     if not made.system and kind not in ("needles", "spread") and d.chance(0.35):
         made = replace(made, system=d.one(tools.SYSTEMS))
     thinking = d.chance(THINKING)
     effort = d.weighted({"low": 8, "high": 1.6, "max": 0.8}) if thinking else None
     return _forgetful(d, replace(made, thinking=thinking, effort=effort))
+
+
+@cache
+def free_prompts() -> frozenset[str]:
+    """What the exam's users say, which is kept apart from the training."""
+    lines = (Path(__file__).resolve().parents[1] / "free_prompts.jsonl").read_text("utf-8").splitlines()
+    return frozenset(text for line in lines for role, text in json.loads(line)["turns"] if role == "user")
 
 
 def _forgetful(d: Draw, made: Talk) -> Talk:
