@@ -170,7 +170,8 @@ class LocalEngine(Engine):
                 yield event
         finally:
             self._scheduler.cancel(ticket)
-            ticket.over.wait()
+            if not self._worker.here:  # the garbage collector may close this anywhere, on the thread that computes too
+                ticket.over.wait()
         self._counters.count(event)
         yield event
 
