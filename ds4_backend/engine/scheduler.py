@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -121,13 +122,15 @@ class Scheduler:
         with self._changed:
             if self._closed:
                 raise EngineError(f"the engine of {self._name} was closed; connect to it again")
-            if len(self._waiting) >= self._longest and len(self._active) >= self._most:
+            # Together: those that come while the model computes wait, even where places are free.
+            if len(self._active) + len(self._waiting) >= self._most + self._longest:
                 raise Busy(
                     f"{self._name} answers {len(self._active)} requests and {len(self._waiting)} more wait, as many "
                     "as may; try again later"
                 )
             place = next((i for i, other in enumerate(self._waiting) if other.priority < ticket.priority), None)
             self._waiting.insert(len(self._waiting) if place is None else place, ticket)
+            self._count()  # the prompt that is being read sizes its next chunk before this one is admitted
             self._changed.notify()
             if not self._looping:
                 self._looping = True
@@ -154,8 +157,22 @@ class Scheduler:
     # On the worker ---------------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        while self._admit():
-            self._round()
+        try:
+            while self._admit():
+                self._round()
+            self._on_idle()
+        except Exception as error:  # a fault of ours; nobody may wait for ever because of it
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        log.error("the scheduler of %s failed", self._name, exc_info=error)
+        with self._changed:
+            tickets = [*self._active, *self._waiting]
+            self._waiting, self._looping = [], False
+        for ticket in tickets:
+            with suppress(Exception):
+                ticket.stop()
+            self._fail(ticket, error)
 
     def _admit(self) -> bool:
         """Drop what was cancelled, start what has waited; false once nothing is left. Sleeps while no one can go on."""
@@ -166,14 +183,15 @@ class Scheduler:
                 new = [] if self._closed else [t for t in self._waiting if t not in gone][: self._free(gone)]
                 if not (gone or refused or new):
                     if not self._active:
-                        return self._rest()
+                        self._looping = False
+                        return False
                     if not all(ticket.channel.full for ticket in self._active):
                         return True
                     self._changed.wait()
                     continue
                 self._waiting = [t for t in self._waiting if t not in (*gone, *refused, *new)]
                 self._active += new
-                self.pace.crowded = len(self._active) + len(self._waiting) > 1
+                self._count()
             for ticket in gone:
                 self._end(ticket)
             for ticket in refused:
@@ -183,11 +201,6 @@ class Scheduler:
 
     def _free(self, gone: list[Ticket]) -> int:
         return self._most - len([ticket for ticket in self._active if ticket not in gone])
-
-    def _rest(self) -> bool:
-        self._on_idle()
-        self._looping = False
-        return False
 
     def _round(self) -> None:
         """One token for everyone who writes, the tokens that a grammar forces, one chunk of one prompt."""
@@ -256,8 +269,11 @@ class Scheduler:
         with self._changed:
             if ticket in self._active:
                 self._active.remove(ticket)
-            self.pace.crowded = len(self._active) + len(self._waiting) > 1
+            self._count()
         ticket.over.set()
+
+    def _count(self) -> None:
+        self.pace.crowded = len(self._active) + len(self._waiting) > 1
 
 
 def _fed(ticket: Ticket) -> Feed:
