@@ -131,16 +131,21 @@ class LocalEngine(Engine):
         }
 
     def close(self, *, cancel: bool = False) -> None:
-        """Release every sequence, those of answers in progress when they end, at once if `cancel`. Closing twice is
-        harmless."""
+        """Release every sequence, those of answers in progress when they end, at once if `cancel`. Comes back once that
+        is done, unless an answer is still wanted. Closing twice is harmless."""
         if not self._closed:
             self._closed = True
             self._scheduler.close(cancel=cancel)
             self._on_close()
         elif cancel:
             self._scheduler.close(cancel=True)
-        if cancel or not self._scheduler.running:  # its loop may still be on its way out; this waits for it
+        if self._scheduler.ending:  # also where its loop is still on its way out
             self._settle()
+
+    @property
+    def released(self) -> bool:
+        """Whether it was closed and holds nothing any more."""
+        return self._released
 
     def _settle(self) -> None:
         """Wait until the model's thread has released everything."""

@@ -113,6 +113,11 @@ class Scheduler:
         return len(self._waiting)
 
     @property
+    def ending(self) -> bool:
+        """Whether all that still runs was cancelled: it ends by itself, after the pass that is being computed."""
+        return all(ticket.cancelled for ticket in list(self._active))
+
+    @property
     def idle(self) -> bool:
         return not self._looping
 
