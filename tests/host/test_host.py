@@ -409,6 +409,23 @@ def test_an_engine_that_fails_at_its_status_or_its_end_does_not_take_the_host_al
     assert (one.closed, two.closed) == (1, 1)
 
 
+def test_a_look_after_the_host_that_fails_is_not_the_last(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[object] = []
+
+    def fail_once(log: object) -> None:
+        looks.append(log)
+        if len(looks) == 1:
+            raise PermissionError("read-only")
+
+    monkeypatch.setattr("ds4_backend.host.process.limit_log", fail_once)
+    engine = ScriptedEngine(ANSWER)
+    host = start({"m": engine}, keep_alive=0.3)
+    until(lambda: looks)
+    list(host.engine("m").chat(HELLO))
+    host.ended()
+    assert engine.closed
+
+
 def test_a_host_whose_socket_was_removed_makes_way(start: Start, place: Place) -> None:
     host = start({})
     place.socket.unlink()
