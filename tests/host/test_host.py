@@ -15,7 +15,15 @@ import pytest
 from host_fakes import HELLO, Waiting, said
 
 from ds4_backend.engine.scripted import ScriptedEngine
-from ds4_backend.errors import ContextOverflow, DoesNotFit, EngineError, HostError, ModelError, UnknownModel
+from ds4_backend.errors import (
+    ContextOverflow,
+    DoesNotFit,
+    EngineError,
+    HostError,
+    ModelError,
+    RequestError,
+    UnknownModel,
+)
 from ds4_backend.host import link as link_module
 from ds4_backend.host.launch import answers, link_of
 from ds4_backend.host.link import Unreachable
@@ -24,9 +32,12 @@ from ds4_backend.machine import GIB, Machine
 from ds4_backend.types import (
     End,
     Failed,
+    JsonSchema,
+    Message,
     Progress,
     ReasoningDelta,
     Request,
+    Sampling,
     TextDelta,
     ToolCallDelta,
     ToolCallStart,
@@ -71,6 +82,16 @@ def test_the_engine_gets_the_request_as_it_was_made(start: Start) -> None:
     engine = ScriptedEngine(ANSWER)
     list(start({"m": engine}).engine("m").chat(HELLO))
     assert engine.requests == [HELLO]
+
+
+def test_what_is_no_sense_reaches_the_engine_as_it_is_and_what_is_no_json_is_refused(start: Start) -> None:
+    engine = ScriptedEngine(ANSWER)
+    client = start({"m": engine}).engine("m")
+    odd = Request((Message("user", "lone \ud800"),), sampling=Sampling(temperature=float("inf")))
+    assert list(client.chat(odd)) == list(ANSWER)
+    assert engine.requests == [odd]
+    with pytest.raises(RequestError, match="the request is not JSON: Object of type set is not JSON serializable"):
+        list(client.chat(Request(HELLO.messages, response_format=JsonSchema({"enum": {1}}))))
 
 
 def test_a_model_is_loaded_once_and_its_loading_is_seen(start: Start) -> None:
