@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ds4_backend.engine.disk import DiskCache
     from ds4_backend.engine.draw import Draw, Drawer
     from ds4_backend.engine.kept import KeptSequences
+    from ds4_backend.engine.room import Room
     from ds4_backend.engine.turns import Turns
     from ds4_backend.model import Model, Sequence
     from ds4_backend.tokenizer import Tokenizer
@@ -56,11 +57,13 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """What answers of one model share: sequences kept in memory, turns for replay, the disk (None where it is off)."""
+    """What answers of one model share: sequences kept in memory, turns for replay, the disk (None where it is off), the
+    memory (None where it is not watched)."""
 
     kept: KeptSequences
     turns: Turns
     disk: DiskCache | None = None
+    room: Room | None = None
 
 
 class Generation:
@@ -122,7 +125,14 @@ class Generation:
             if sequence:
                 sequence.release()
             sequence = resumed.sequence
+        self._make_room(len(self._prompt) - (sequence.length if sequence else 0))
         return sequence or self._model.new_sequence(), resumed
+
+    def _make_room(self, tokens: int) -> None:
+        """Let go of kept sequences, the least recently used first, until memory holds that many more tokens."""
+        kept, room = self._shelf.kept, self._shelf.room
+        while room and len(kept) and not room.holds(tokens, self._model.arena.pages_free):
+            kept.drop_oldest()
 
     def _keep(self, sequence: Sequence) -> None:
         job = self._job

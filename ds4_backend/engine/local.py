@@ -19,7 +19,7 @@ from ds4_backend.engine.draw import drawer_for
 from ds4_backend.engine.engine import Engine, Events
 from ds4_backend.engine.generation import Generation, Job, Shelf
 from ds4_backend.engine.kept import KEPT, KeptSequences
-from ds4_backend.engine.room import Room
+from ds4_backend.engine.room import Room, most_tokens
 from ds4_backend.engine.scheduler import ACTIVE, WAITING, Scheduler, Ticket
 from ds4_backend.engine.turns import StoredTurns, Turns
 from ds4_backend.engine.worker import Worker
@@ -69,7 +69,7 @@ class LocalEngine(Engine):
         self.context = min(context or model.geometry.context_length, model.geometry.context_length)
         self._answer = answer or self.context
         turns = StoredTurns(disk.store, disk.fingerprint, tokenizer) if disk else Turns()
-        self._shelf = Shelf(KeptSequences(kept), turns, disk)
+        self._shelf = Shelf(KeptSequences(kept), turns, disk, room)
         self._room = room
         self._counters = Counters()
         self._worker = worker or Worker(name)
@@ -115,7 +115,7 @@ class LocalEngine(Engine):
     def status(self) -> Mapping[str, Any]:
         """Model, dialect, context in tokens; answers in progress and requests that wait; lengths of the kept
         sequences; tokens per second; bytes of state in memory; what was counted since the start."""
-        pace, state = self._scheduler.pace, getattr(self.model, "state", None)
+        pace = self._scheduler.pace
         return {
             "model": self._name,
             "dialect": self._dialect,
@@ -126,7 +126,7 @@ class LocalEngine(Engine):
             "kept_tokens": list(self._shelf.kept.tokens()),
             "prefill_tokens_per_second": round(pace.prefill_per_second, 1),
             "decode_tokens_per_second": round(pace.decode_per_second, 1),
-            "state_bytes": state.nbytes if state is not None else 0,
+            "state_bytes": self._pools(),
             **self._counters.report(),
         }
 
@@ -185,13 +185,19 @@ class LocalEngine(Engine):
             raise EngineError(f"the engine of {self._name} was closed; connect to it again")
         job = self._job(request)
         if self._room:
-            self._room.check(len(job.prompt.ids), request.max_tokens)
+            self._room.check(len(job.prompt.ids), request.max_tokens, self._scheduler.promised, self._pools())
         return Generation(self.model, job, self._shelf, self._scheduler.pace)
 
     def _submitted(self, generation: Generation, request: Request) -> Ticket:
-        ticket = Ticket(generation.steps, generation.now, request.priority)
+        tokens = most_tokens(generation.now().total, request.max_tokens)
+        ticket = Ticket(generation.steps, generation.now, request.priority, tokens)
         self._scheduler.submit(ticket)
         return ticket
+
+    def _pools(self) -> int:
+        """Bytes that the conversations' state has taken."""
+        state = getattr(self.model, "state", None)  # none after its release
+        return state.nbytes if state is not None else 0
 
     def _encode(self, rendered: Rendered, request: Request) -> Encoded:
         return encode_with_replay(rendered, request.messages, self.tokenizer, self._shelf.turns.find)

@@ -52,10 +52,14 @@ Steps = Generator[Feed, Logits, None]
 class Ticket:
     """One request from its submission to its last event."""
 
-    def __init__(self, steps: Callable[[Channel], Steps], now: Callable[[], Progress], priority: int = 0) -> None:
+    def __init__(
+        self, steps: Callable[[Channel], Steps], now: Callable[[], Progress], priority: int = 0, tokens: int = 0
+    ) -> None:
         self.now = now
         """How far it is, for a reader that hears nothing."""
         self.priority = priority
+        self.tokens = tokens
+        """What its conversation may become."""
         self.over = threading.Event()
         self.cancelled = False
         self.channel = Channel()
@@ -111,6 +115,12 @@ class Scheduler:
     @property
     def queued(self) -> int:
         return len(self._waiting)
+
+    @property
+    def promised(self) -> list[int]:
+        """The tokens that each request in progress or waiting may become."""
+        with self._changed:
+            return [ticket.tokens for ticket in (*self._active, *self._waiting) if not ticket.cancelled]
 
     @property
     def ending(self) -> bool:
