@@ -11,7 +11,9 @@ from engine_fakes import ask, engine_that_writes
 from ds4_backend.engine.engine import Engine
 from ds4_backend.engine.local import LocalEngine
 from ds4_backend.engine.scripted import ScriptedEngine
+from ds4_backend.engine.trace import TracingEngine
 from ds4_backend.errors import RequestError
+from ds4_backend.host.client import HostEngine
 from ds4_backend.types import End, Event, Progress, TextDelta
 
 
@@ -135,7 +137,7 @@ def test_closing_an_engine_waits_for_an_answer_that_was_cancelled_and_still_comp
     assert not model.alive
 
 
-ENGINES = [Engine, LocalEngine, ScriptedEngine]
+ENGINES = [Engine, LocalEngine, ScriptedEngine, HostEngine, TracingEngine]
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.__name__)
