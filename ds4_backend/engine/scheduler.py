@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 Logits = NDArray[np.float32]
 
 ACTIVE = 8
-"""Answers in progress at once. The decode kernels take up to 8 rows; more would wait for each other anyway."""
+"""Answers in progress at once, beside those that wait for their readers. The decode kernels take up to 8 rows; more
+would wait for each other anyway."""
 WAITING = 64
 """Requests that may wait for one of those places."""
 
@@ -215,13 +216,16 @@ class Scheduler:
                 self._advance(ticket, None)
 
     def _free(self, gone: list[Ticket]) -> int:
-        return self._most - len([ticket for ticket in self._active if ticket not in gone])
+        """Places that are free. One whose reader has fallen behind, in a stopped terminal, say, takes none."""
+        return self._most - len([one for one in self._active if one not in gone and not one.channel.full])
 
     def _round(self) -> None:
         """One token for everyone who writes, the tokens that a grammar forces, one chunk of one prompt."""
         ready = [ticket for ticket in self._active if not ticket.channel.full]
         answers = [ticket for ticket in ready if ticket.feed and not ticket.feed.prompt]
-        self._forward([ticket for ticket in answers if len(_fed(ticket).tokens) == 1])
+        single = [ticket for ticket in answers if len(_fed(ticket).tokens) == 1]
+        for first in range(0, len(single), self._most):
+            self._forward(single[first : first + self._most])
         self._forward([ticket for ticket in answers if len(_fed(ticket).tokens) > 1])
         prompts = [ticket for ticket in ready if ticket.feed and ticket.feed.prompt and ticket not in answers]
         if prompts:

@@ -201,15 +201,16 @@ def test_an_answer_that_is_dropped_on_the_thread_that_computes_stops_nobody() ->
     """The garbage collector closes an abandoned generator wherever it happens to run."""
     engine, model = engine_that_writes("long " * 500)
     events = engine.chat(ask("hi"))
-    dropped = threading.Event()
+    suspended, dropped = threading.Event(), threading.Event()
 
     def drop() -> None:
-        if len(model.batches) == 20:
-            events.close()
-            dropped.set()
+        suspended.wait()
+        events.close()
+        dropped.set()
 
-    next(events)
     model.on_forward = drop
+    next(events)
+    suspended.set()
     dropped.wait()
     wait_for(lambda: not engine.status()["busy"])
     assert text_of(list(engine.chat(ask("ho")))) == "long " * 500
@@ -235,6 +236,17 @@ def test_a_reader_that_falls_behind_is_waited_for_and_stops_nobody_else() -> Non
     assert engine.status()["running"] == 1
     assert text_of(list(slow)) == "w" * 3 * BOUND
     assert written
+
+
+def test_readers_that_fall_behind_take_no_places() -> None:
+    engine, model = engine_that_writes("w" * 3 * BOUND, active=2)
+    slow = [engine.chat(ask(f"slow {number}")) for number in range(3)]
+    for events in slow:
+        next(events)
+    wait_for(lambda: engine.status()["running"] == 3 and all(t.channel.full for t in engine._scheduler._active))
+    assert text_of(list(engine.chat(ask("quick")))) == "w" * 3 * BOUND
+    assert [text_of(list(events)) for events in slow] == ["w" * 3 * BOUND] * 3
+    assert max(len(batch) for batch in model.batches) <= 2
 
 
 def test_one_that_fails_takes_nobody_with_it() -> None:
