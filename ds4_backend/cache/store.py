@@ -255,11 +255,14 @@ class Store:
             self._backlog.close(timeout)
         elif self._writer:
             self.flush()
-        with self._lock:
-            if self._writer:
-                self._writer.close()
-            self._writes.close()
-        self._reads.close()
+        try:
+            with self._lock:
+                if self._writer:
+                    self._writer.close()
+                self._writes.close()
+            self._reads.close()
+        except FAILURES as error:  # what was committed is on the disk; whoever closes can do nothing about the rest
+            self.health.write_failed(error)
         self.health.end()
 
     # ---------------------------------------------------------------------------------------------------------------
