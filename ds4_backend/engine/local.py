@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from ds4_backend.chat import Parser, Rendered, render
@@ -158,12 +159,13 @@ class LocalEngine(Engine):
         """On the model's thread, when nothing runs: once closed, release everything."""
         if self._closed and not self._released and not self._scheduler.running:
             self._released = True
-            self._shelf.kept.clear()
-            if self._shelf.disk:
-                self._shelf.disk.close()
-            if self._owns_model:
-                self.model.release()
-            self._worker.close()
+            with ExitStack() as last:  # the memory is given back even where the disk fails
+                last.callback(self._worker.close)
+                if self._owns_model:
+                    last.callback(self.model.release)
+                self._shelf.kept.clear()
+                if self._shelf.disk:
+                    self._shelf.disk.close()
 
     def _run(self, generation: Generation, request: Request) -> Events:
         ticket = self._submitted(generation, request)
