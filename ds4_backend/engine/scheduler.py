@@ -216,8 +216,10 @@ class Scheduler:
                 self._advance(ticket, None)
 
     def _free(self, gone: list[Ticket]) -> int:
-        """Places that are free. One whose reader has fallen behind, in a stopped terminal, say, takes none."""
-        return self._most - len([one for one in self._active if one not in gone and not one.channel.full])
+        """Places that are free. One whose reader has fallen behind, in a stopped terminal, say, takes none until that
+        reads on; then there may be more answers than places."""
+        taken = [one for one in self._active if one not in gone and not one.channel.full]
+        return max(0, self._most - len(taken))
 
     def _round(self) -> None:
         """One token for everyone who writes, the tokens that a grammar forces, one chunk of one prompt."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import pytest
 from engine_fakes import WritingModel, ask, engine_that_writes
@@ -12,6 +12,7 @@ from engine_fakes import WritingModel, ask, engine_that_writes
 from ds4_backend.engine.channel import BOUND
 from ds4_backend.engine.local import LocalEngine
 from ds4_backend.engine.pace import Pace
+from ds4_backend.engine.scheduler import Ticket
 from ds4_backend.errors import Busy
 from ds4_backend.tokenizer import ASSISTANT, USER
 from ds4_backend.types import End, Event, Failed, Progress, Request, TextDelta
@@ -245,8 +246,19 @@ def test_readers_that_fall_behind_take_no_places() -> None:
         next(events)
     wait_for(lambda: engine.status()["running"] == 3 and all(t.channel.full for t in engine._scheduler._active))
     assert text_of(list(engine.chat(ask("quick")))) == "w" * 3 * BOUND
-    assert [text_of(list(events)) for events in slow] == ["w" * 3 * BOUND] * 3
+    for events in slow:  # all of them go on
+        list(islice(events, 2 * BOUND))
+    waiting, join = started(engine, *(ask(f"waiting {number}") for number in range(4)))
+    assert [text_of(list(events))[-3:] for events in slow] == ["www"] * 3
+    join()
+    assert [text_of(events) for events in waiting] == ["w" * 3 * BOUND] * 4
     assert max(len(batch) for batch in model.batches) <= 2
+
+
+def test_more_answers_than_places_leave_no_place_for_others() -> None:
+    engine, _ = engine_that_writes("ok", active=2)
+    engine._scheduler._active = [Ticket(lambda channel: iter(()), lambda: Progress(0, 1)) for _ in range(3)]
+    assert engine._scheduler._free([]) == 0
 
 
 def test_one_that_fails_takes_nobody_with_it() -> None:
