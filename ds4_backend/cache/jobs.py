@@ -76,10 +76,12 @@ class TailJob:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Errand:
-    """A small change of the index: touch, lease, count, turn record. It runs within a transaction."""
+    """A small change of the index: touch, lease, count, turn record. It runs within a transaction. `over` is called
+    once it is done, or given up."""
 
     run: Callable[[Index], object]
     nbytes: int = 0
+    over: Callable[[], object] = lambda: None
 
 
 Job = BlockJob | TailJob | Errand

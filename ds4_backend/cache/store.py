@@ -205,10 +205,15 @@ class Store:
 
         def run(index: Index) -> None:
             turns.put(index, fingerprint, turn, self._clock())
+
+        def over() -> None:
             with suppress(ValueError):
                 self._turns.remove(entry)
 
-        return self._run_later(run, nbytes=4 * len(turn.ids) + len(turn.note))
+        taken = self._enqueue(Errand(run, 4 * len(turn.ids) + len(turn.note), over))
+        if not taken:
+            over()
+        return taken
 
     def turn_by_call(self, fingerprint: bytes, call_id: str) -> Turn | None:
         """The turn that made the call of this id."""
@@ -250,11 +255,14 @@ class Store:
             self._backlog.close(timeout)
         elif self._writer:
             self.flush()
-        with self._lock:
-            if self._writer:
-                self._writer.close()
-            self._writes.close()
-        self._reads.close()
+        try:
+            with self._lock:
+                if self._writer:
+                    self._writer.close()
+                self._writes.close()
+            self._reads.close()
+        except FAILURES as error:  # what was committed is on the disk; whoever closes can do nothing about the rest
+            self.health.write_failed(error)
         self.health.end()
 
     # ---------------------------------------------------------------------------------------------------------------
@@ -294,8 +302,8 @@ class Store:
         self._queued.discard(job.key)
         return False
 
-    def _run_later(self, run: Callable[[Index], object], nbytes: int = 0) -> bool:
-        return self.health.writable and self._enqueue(Errand(run, nbytes))
+    def _run_later(self, run: Callable[[Index], object]) -> bool:
+        return self.health.writable and self._enqueue(Errand(run))
 
     def _enqueue(self, job: Job) -> bool:
         if self._backlog:
@@ -318,7 +326,9 @@ class Store:
 
     def _give_up(self, job: Job) -> None:
         """It is no longer queued, written or not."""
-        if not isinstance(job, Errand):
+        if isinstance(job, Errand):
+            job.over()
+        else:
             self._queued.discard(job.key)
 
     def _read(self, default: T, work: Callable[[Index], T]) -> T:

@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from ds4_backend.types import Event
 
@@ -55,7 +56,7 @@ class Channel:
         with self._arrived:
             if self._events:
                 return
-            self._alert = lambda: loop.call_soon_threadsafe(came.set)
+            self._alert = lambda: _tell(loop, came)
         try:
             async with asyncio.timeout(seconds):  # not wait_for, which in Python 3.11 may swallow a cancellation
                 await came.wait()
@@ -66,10 +67,16 @@ class Channel:
                 self._alert = lambda: None
 
     def _take(self) -> Event | None:
-        if not self._events:
-            return None
-        was_full = self.full
-        event = self._events.popleft()
-        if was_full and not self.full:
+        with self._arrived:  # else the writer may fill it between a look and the taking, and is never told of room
+            if not self._events:
+                return None
+            event = self._events.popleft()
+            room_again = len(self._events) == BOUND - 1
+        if room_again:
             self._on_room()
         return event
+
+
+def _tell(loop: asyncio.AbstractEventLoop, came: asyncio.Event) -> None:
+    with suppress(RuntimeError):  # the loop was closed: nobody listens any more
+        loop.call_soon_threadsafe(came.set)

@@ -7,7 +7,8 @@ answers, of locks, files or front ends.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ds4_backend.engine.disk import DiskCache
     from ds4_backend.engine.draw import Draw, Drawer
     from ds4_backend.engine.kept import KeptSequences
+    from ds4_backend.engine.room import Room
     from ds4_backend.engine.turns import Turns
     from ds4_backend.model import Model, Sequence
     from ds4_backend.tokenizer import Tokenizer
@@ -55,11 +57,13 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """What answers of one model share: sequences kept in memory, turns for replay, the disk (None where it is off)."""
+    """What answers of one model share: sequences kept in memory, turns for replay, the disk (None where it is off), the
+    memory (None where it is not watched)."""
 
     kept: KeptSequences
     turns: Turns
     disk: DiskCache | None = None
+    room: Room | None = None
 
 
 class Generation:
@@ -95,15 +99,13 @@ class Generation:
         self._read.extend(self._prompt[:cached])
         begun = time.perf_counter()
         try:
-            logits = yield from self._prefill(sequence, channel)
-            first = time.perf_counter()
-            cause = yield from self._decode(sequence, logits, channel)
-            last = time.perf_counter()
+            with _released_on_error(sequence):
+                logits = yield from self._prefill(sequence, channel)
+                first = time.perf_counter()
+                cause = yield from self._decode(sequence, logits, channel)
+                last = time.perf_counter()
         except GeneratorExit:
             self._keep(sequence)
-            raise
-        except BaseException:
-            sequence.release()
             raise
         finally:
             if self._disk:
@@ -117,19 +119,28 @@ class Generation:
         """The longest state of the prompt that memory or disk holds, as a sequence to go on with."""
         sequence = self._shelf.kept.resume(self._prompt)
         held = sequence.length if sequence else 0
-        resumed = self._disk.resume(self._prompt, held) if self._disk else Resumed(None, memory=held)
+        with _released_on_error(sequence):
+            resumed = self._disk.resume(self._prompt, held) if self._disk else Resumed(None, memory=held)
         if resumed.sequence is not None:
             if sequence:
                 sequence.release()
             sequence = resumed.sequence
+        self._make_room(len(self._prompt) - (sequence.length if sequence else 0))
         return sequence or self._model.new_sequence(), resumed
+
+    def _make_room(self, tokens: int) -> None:
+        """Let go of kept sequences, the least recently used first, until memory holds that many more tokens."""
+        kept, room = self._shelf.kept, self._shelf.room
+        while room and len(kept) and not room.holds(tokens, self._model.arena.pages_free):
+            kept.drop_oldest()
 
     def _keep(self, sequence: Sequence) -> None:
         job = self._job
-        if record := record_of(job.prompt, self._sampled, job.parser, job.tokenizer):
-            self._shelf.turns.add(record, job.prompt.parent, private=job.private)
-        if self._recorder:
-            self._recorder.finish(sequence)
+        with _released_on_error(sequence):
+            if record := record_of(job.prompt, self._sampled, job.parser, job.tokenizer):
+                self._shelf.turns.add(record, job.prompt.parent, private=job.private)
+            if self._recorder:
+                self._recorder.finish(sequence)
         if self._read:
             self._shelf.kept.add(tuple(self._read), sequence)
         else:
@@ -224,6 +235,16 @@ class Generation:
             "output_tokens": len(self._sampled),
             "output": " ".join(map(str, self._sampled)),
         }
+
+
+@contextmanager
+def _released_on_error(sequence: Sequence | None) -> Iterator[None]:
+    try:
+        yield
+    except Exception:  # not GeneratorExit: a cancelled answer's state is kept
+        if sequence:
+            sequence.release()
+        raise
 
 
 def pieces(position: int, tokens: tuple[int, ...]) -> list[tuple[int, ...]]:

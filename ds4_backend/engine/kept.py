@@ -44,7 +44,7 @@ class KeptSequences:
             self._drop(entry)
         self._entries.append(Kept(ids, sequence))
         while len(self._entries) > self._bound:
-            self._drop(self._entries[0])
+            self.drop_oldest()
 
     def resume(self, prompt: tuple[int, ...]) -> Sequence | None:
         """A fork of the longest kept sequence that `prompt` goes on from by at least one token."""
@@ -59,7 +59,11 @@ class KeptSequences:
     def clear(self) -> None:
         """Release everything."""
         while self._entries:
-            self._drop(self._entries[0])
+            self.drop_oldest()
+
+    def drop_oldest(self) -> None:
+        """Release the least recently used one; there must be one."""
+        self._drop(self._entries[0])
 
     def _drop(self, entry: Kept) -> None:
         self._entries.remove(entry)

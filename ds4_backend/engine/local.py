@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from ds4_backend.chat import Parser, Rendered, render
@@ -20,7 +21,7 @@ from ds4_backend.engine.draw import drawer_for
 from ds4_backend.engine.engine import Engine, Events
 from ds4_backend.engine.generation import Generation, Job, Shelf
 from ds4_backend.engine.kept import KEPT, KeptSequences
-from ds4_backend.engine.room import Room
+from ds4_backend.engine.room import Room, most_tokens
 from ds4_backend.engine.scheduler import ACTIVE, WAITING, Scheduler, Ticket
 from ds4_backend.engine.turns import StoredTurns, Turns
 from ds4_backend.engine.worker import Worker
@@ -70,7 +71,7 @@ class LocalEngine(Engine):
         self.context = min(context or model.geometry.context_length, model.geometry.context_length)
         self._answer = answer or self.context
         turns = StoredTurns(disk.store, disk.fingerprint, tokenizer) if disk else Turns()
-        self._shelf = Shelf(KeptSequences(kept), turns, disk)
+        self._shelf = Shelf(KeptSequences(kept), turns, disk, room)
         self._room = room
         self._counters = Counters()
         self._worker = worker or Worker(name)
@@ -117,7 +118,7 @@ class LocalEngine(Engine):
     def status(self) -> Mapping[str, Any]:
         """Model, dialect, context in tokens; answers in progress and requests that wait; lengths of the kept
         sequences; tokens per second; bytes of state in memory; what was counted since the start."""
-        pace, state = self._scheduler.pace, getattr(self.model, "state", None)
+        pace = self._scheduler.pace
         return {
             "model": self._name,
             "dialect": self._dialect,
@@ -128,21 +129,26 @@ class LocalEngine(Engine):
             "kept_tokens": list(self._shelf.kept.tokens()),
             "prefill_tokens_per_second": round(pace.prefill_per_second, 1),
             "decode_tokens_per_second": round(pace.decode_per_second, 1),
-            "state_bytes": state.nbytes if state is not None else 0,
+            "state_bytes": self._pools(),
             **self._counters.report(),
         }
 
     def close(self, *, cancel: bool = False) -> None:
-        """Release every sequence, those of answers in progress when they end, at once if `cancel`. Closing twice is
-        harmless."""
+        """Release every sequence, those of answers in progress when they end, at once if `cancel`. Comes back once that
+        is done, unless an answer is still wanted. Closing twice is harmless."""
         if not self._closed:
             self._closed = True
             self._scheduler.close(cancel=cancel)
             self._on_close()
         elif cancel:
             self._scheduler.close(cancel=True)
-        if cancel or not self._scheduler.running:  # its loop may still be on its way out; this waits for it
+        if self._scheduler.ending:  # also where its loop is still on its way out
             self._settle()
+
+    @property
+    def released(self) -> bool:
+        """Whether it was closed and holds nothing any more."""
+        return self._released
 
     def _settle(self) -> None:
         """Wait until the model's thread has released everything."""
@@ -155,12 +161,13 @@ class LocalEngine(Engine):
         """On the model's thread, when nothing runs: once closed, release everything."""
         if self._closed and not self._released and not self._scheduler.running:
             self._released = True
-            self._shelf.kept.clear()
-            if self._shelf.disk:
-                self._shelf.disk.close()
-            if self._owns_model:
-                self.model.release()
-            self._worker.close()
+            with ExitStack() as last:  # the memory is given back even where the disk fails
+                last.callback(self._worker.close)
+                if self._owns_model:
+                    last.callback(self.model.release)
+                self._shelf.kept.clear()
+                if self._shelf.disk:
+                    self._shelf.disk.close()
 
     def _run(self, generation: Generation, request: Request) -> Events:
         ticket = self._submitted(generation, request)
@@ -172,7 +179,8 @@ class LocalEngine(Engine):
                 yield event
         finally:
             self._scheduler.cancel(ticket)
-            ticket.over.wait()
+            if not self._worker.here:  # the garbage collector may close this anywhere, on the thread that computes too
+                ticket.over.wait()
         self._counters.count(event)
         yield event
 
@@ -181,13 +189,19 @@ class LocalEngine(Engine):
             raise EngineError(f"the engine of {self._name} was closed; connect to it again")
         job = self._job(request)
         if self._room:
-            self._room.check(len(job.prompt.ids), request.max_tokens)
+            self._room.check(len(job.prompt.ids), request.max_tokens, self._scheduler.promised, self._pools())
         return Generation(self.model, job, self._shelf, self._scheduler.pace)
 
     def _submitted(self, generation: Generation, request: Request) -> Ticket:
-        ticket = Ticket(generation.steps, generation.now, request.priority)
+        tokens = most_tokens(generation.now().total, request.max_tokens)
+        ticket = Ticket(generation.steps, generation.now, request.priority, tokens)
         self._scheduler.submit(ticket)
         return ticket
+
+    def _pools(self) -> int:
+        """Bytes that the conversations' state has taken."""
+        state = getattr(self.model, "state", None)  # none after its release
+        return state.nbytes if state is not None else 0
 
     def _encode(self, rendered: Rendered, request: Request) -> Encoded:
         return encode_with_replay(rendered, request.messages, self.tokenizer, self._shelf.turns.find)

@@ -18,20 +18,28 @@ class Pace:
 
     def __init__(self, prefill_tokens: int) -> None:
         self._best = prefill_tokens
+        self._tokens = self._seconds = 0.0  # prefill, the last chunks' most of all
         self.crowded = False
-        self.prefill_per_second = 0.0
         self.decode_per_second = 0.0
 
+    @property
+    def prefill_per_second(self) -> float:
+        """Prompt tokens per second of the last chunks; 0 before the first."""
+        return self._tokens / self._seconds if self._seconds else 0.0
+
     def chunk(self) -> int:
-        """Tokens of the next chunk: the model's best, or fewer, in whole pages."""
-        if not (self.crowded and self.prefill_per_second):
+        """Tokens of the next chunk: the model's best, or fewer, in whole pages; one while nothing was measured."""
+        if not self.crowded:
             return self._best
         pages = int(self.prefill_per_second * CROWDED_SECONDS) // PAGE_TOKENS
         return min(self._best, max(1, pages) * PAGE_TOKENS)
 
     def read(self, tokens: int, seconds: float) -> None:
-        """A chunk of `tokens` took so long."""
-        self.prefill_per_second = _mean(self.prefill_per_second, tokens, seconds)
+        """A chunk of `tokens` took so long. What was measured before counts half after each chunk of the best size, and
+        all but as much after a prompt's last token, which is read alone."""
+        kept = 0.5 ** (tokens / self._best)
+        self._tokens = kept * self._tokens + tokens
+        self._seconds = kept * self._seconds + seconds
 
     def wrote(self, tokens: int, seconds: float) -> None:
         """One step gave `tokens` conversations a token each, in so long."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,8 @@ MakeRoom = Callable[[int, str], None]
 _lock = threading.Lock()
 _loading = threading.Lock()
 _running: dict[Path, LocalEngine] = {}
+_loaded: weakref.WeakKeyDictionary[LocalEngine, int] = weakref.WeakKeyDictionary()
+"""Every engine of this process and the bytes of its file, those too that were closed and are not released yet."""
 _offered: dict[str, Engine] = {}
 
 
@@ -47,9 +50,9 @@ def running(
 ) -> Engine:
     """The engine for `model`, a name from the catalogue or the path of a .gguf file; loads it on the first call.
 
-    `make_room` is asked before anything is loaded; None is `check_memory`. The engine is shared: closing it closes it
-    for everybody, and the next call loads afresh. Raises ModelError (UnknownModel, NotInstalled, DoesNotFit,
-    FileError) saying what to do.
+    `make_room` is asked before anything is loaded; None is `check_memory`, beside what this process has loaded.
+    The engine is shared: closing it closes it for everybody, and the next call loads afresh. Raises ModelError
+    (UnknownModel, NotInstalled, DoesNotFit, FileError) saying what to do.
     """
     given = offered(model)
     if given is not None:
@@ -60,7 +63,7 @@ def running(
         with _lock:
             if path in _running:
                 return _running[path]
-        engine = _load(model, path, settings, progress, make_room or check_memory)
+        engine = _load(model, path, settings, progress, make_room or _check_beside_others)
         with _lock:
             _running[path] = engine
         return engine
@@ -90,9 +93,7 @@ def offer(name: str, engine: Engine) -> Iterator[None]:
 
 def close_all() -> None:
     """Close every engine of this process, so that what their caches still have to write is written. Runs at exit."""
-    with _lock:
-        engines = list(_running.values())
-    for engine in engines:
+    for engine in list(_loaded):
         engine.close(cancel=True)
 
 
@@ -113,6 +114,11 @@ def check_memory(nbytes: int, name: str, held: int = 0) -> None:
             f"{name} needs {gib(nbytes)} for its weights and {gib(WORKING_MEMORY)} to work in; this machine has "
             f"{gib(total)} of memory{beside}. `ds4-backend models` shows what fits"
         )
+
+
+def _check_beside_others(nbytes: int, name: str) -> None:
+    held = [size for engine, size in list(_loaded.items()) if not engine.released]
+    check_memory(nbytes, name, held=sum(size for size in held if size >= LARGE_FILE))
 
 
 def _load(name: str, path: Path, settings: Settings, progress: Progress, make_room: MakeRoom) -> LocalEngine:
@@ -147,7 +153,7 @@ def _load(name: str, path: Path, settings: Settings, progress: Progress, make_ro
         worker.close()
         raise
     context, answer = catalog.limits(path, settings)
-    return LocalEngine(
+    engine = LocalEngine(
         model,
         tokenizer,
         profile.dialect,
@@ -161,6 +167,8 @@ def _load(name: str, path: Path, settings: Settings, progress: Progress, make_ro
         owns_model=True,
         on_close=lambda: _forget(path),
     )
+    _loaded[engine] = file.nbytes
+    return engine
 
 
 def _disk(settings: Settings, file: GGUF, profile: Profile, model: Model, tokenizer: Tokenizer) -> DiskCache | None:

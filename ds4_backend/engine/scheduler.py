@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,8 @@ log = logging.getLogger(__name__)
 Logits = NDArray[np.float32]
 
 ACTIVE = 8
-"""Answers in progress at once. The decode kernels take up to 8 rows; more would wait for each other anyway."""
+"""Answers in progress at once, beside those that wait for their readers. The decode kernels take up to 8 rows; more
+would wait for each other anyway."""
 WAITING = 64
 """Requests that may wait for one of those places."""
 
@@ -51,10 +53,14 @@ Steps = Generator[Feed, Logits, None]
 class Ticket:
     """One request from its submission to its last event."""
 
-    def __init__(self, steps: Callable[[Channel], Steps], now: Callable[[], Progress], priority: int = 0) -> None:
+    def __init__(
+        self, steps: Callable[[Channel], Steps], now: Callable[[], Progress], priority: int = 0, tokens: int = 0
+    ) -> None:
         self.now = now
         """How far it is, for a reader that hears nothing."""
         self.priority = priority
+        self.tokens = tokens
+        """What its conversation may become."""
         self.over = threading.Event()
         self.cancelled = False
         self.channel = Channel()
@@ -112,6 +118,17 @@ class Scheduler:
         return len(self._waiting)
 
     @property
+    def promised(self) -> list[int]:
+        """The tokens that each request in progress or waiting may become."""
+        with self._changed:
+            return [ticket.tokens for ticket in (*self._active, *self._waiting) if not ticket.cancelled]
+
+    @property
+    def ending(self) -> bool:
+        """Whether all that still runs was cancelled: it ends by itself, after the pass that is being computed."""
+        return all(ticket.cancelled for ticket in list(self._active))
+
+    @property
     def idle(self) -> bool:
         return not self._looping
 
@@ -121,13 +138,15 @@ class Scheduler:
         with self._changed:
             if self._closed:
                 raise EngineError(f"the engine of {self._name} was closed; connect to it again")
-            if len(self._waiting) >= self._longest and len(self._active) >= self._most:
+            # Together: those that come while the model computes wait, even where places are free.
+            if len(self._active) + len(self._waiting) >= self._most + self._longest:
                 raise Busy(
                     f"{self._name} answers {len(self._active)} requests and {len(self._waiting)} more wait, as many "
                     "as may; try again later"
                 )
             place = next((i for i, other in enumerate(self._waiting) if other.priority < ticket.priority), None)
             self._waiting.insert(len(self._waiting) if place is None else place, ticket)
+            self._count()  # the prompt that is being read sizes its next chunk before this one is admitted
             self._changed.notify()
             if not self._looping:
                 self._looping = True
@@ -154,8 +173,22 @@ class Scheduler:
     # On the worker ---------------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        while self._admit():
-            self._round()
+        try:
+            while self._admit():
+                self._round()
+            self._on_idle()
+        except Exception as error:  # a fault of ours; nobody may wait for ever because of it
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        log.error("the scheduler of %s failed", self._name, exc_info=error)
+        with self._changed:
+            tickets = [*self._active, *self._waiting]
+            self._waiting, self._looping = [], False
+        for ticket in tickets:
+            with suppress(Exception):
+                ticket.stop()
+            self._fail(ticket, error)
 
     def _admit(self) -> bool:
         """Drop what was cancelled, start what has waited; false once nothing is left. Sleeps while no one can go on."""
@@ -166,14 +199,15 @@ class Scheduler:
                 new = [] if self._closed else [t for t in self._waiting if t not in gone][: self._free(gone)]
                 if not (gone or refused or new):
                     if not self._active:
-                        return self._rest()
+                        self._looping = False
+                        return False
                     if not all(ticket.channel.full for ticket in self._active):
                         return True
                     self._changed.wait()
                     continue
                 self._waiting = [t for t in self._waiting if t not in (*gone, *refused, *new)]
                 self._active += new
-                self.pace.crowded = len(self._active) + len(self._waiting) > 1
+                self._count()
             for ticket in gone:
                 self._end(ticket)
             for ticket in refused:
@@ -182,18 +216,18 @@ class Scheduler:
                 self._advance(ticket, None)
 
     def _free(self, gone: list[Ticket]) -> int:
-        return self._most - len([ticket for ticket in self._active if ticket not in gone])
-
-    def _rest(self) -> bool:
-        self._on_idle()
-        self._looping = False
-        return False
+        """Places that are free. One whose reader has fallen behind, in a stopped terminal, say, takes none until that
+        reads on; then there may be more answers than places."""
+        taken = [one for one in self._active if one not in gone and not one.channel.full]
+        return max(0, self._most - len(taken))
 
     def _round(self) -> None:
         """One token for everyone who writes, the tokens that a grammar forces, one chunk of one prompt."""
         ready = [ticket for ticket in self._active if not ticket.channel.full]
         answers = [ticket for ticket in ready if ticket.feed and not ticket.feed.prompt]
-        self._forward([ticket for ticket in answers if len(_fed(ticket).tokens) == 1])
+        single = [ticket for ticket in answers if len(_fed(ticket).tokens) == 1]
+        for first in range(0, len(single), self._most):
+            self._forward(single[first : first + self._most])
         self._forward([ticket for ticket in answers if len(_fed(ticket).tokens) > 1])
         prompts = [ticket for ticket in ready if ticket.feed and ticket.feed.prompt and ticket not in answers]
         if prompts:
@@ -256,8 +290,11 @@ class Scheduler:
         with self._changed:
             if ticket in self._active:
                 self._active.remove(ticket)
-            self.pace.crowded = len(self._active) + len(self._waiting) > 1
+            self._count()
         ticket.over.set()
+
+    def _count(self) -> None:
+        self.pace.crowded = len(self._active) + len(self._waiting) > 1
 
 
 def _fed(ticket: Ticket) -> Feed:

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import itertools
 import json
+import logging
 import os
 import secrets
 import threading
@@ -18,12 +19,15 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import aclosing, closing, contextmanager
 from dataclasses import fields, is_dataclass, replace
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 from ds4_backend.engine.engine import Engine, Events
+from ds4_backend.errors import SettingsError
 from ds4_backend.types import End, Event, Failed, Request
 
+log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 SHOWN = frozenset(
     {"role", "tool_choice", "effort", "finish_reason", "phase", "model", "dialect", "finish_cause", "reason", "type"}
@@ -35,28 +39,38 @@ class Trace:
     """One trace file. `text` keeps texts as they are; else each becomes its length and a hash, by a key that is made
     afresh for each trace: equal texts are seen to be equal, and cannot be guessed from another trace."""
 
-    def __init__(self, stream: TextIO, *, text: bool = False) -> None:
+    def __init__(self, stream: FileIO, *, text: bool = False) -> None:
         self._stream, self._text = stream, text
         self._key = secrets.token_bytes(16)
         self._lock = threading.Lock()
+        self._broken = False
         self.numbers = itertools.count(1)
 
     @classmethod
     @contextmanager
     def open(cls, path: Path, *, text: bool = False) -> Iterator[Trace]:
-        """Append to `path`, which only its owner can read."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as stream:
+        """Append to `path`, which only its owner can read. Raises SettingsError where it cannot be opened."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as error:
+            raise SettingsError(f"the trace {path} cannot be written: {error.strerror or error}") from error
+        with open(descriptor, "wb", buffering=0) as stream:  # nothing is left to be written when it is closed
             yield cls(stream, text=text)
 
     def write(self, number: int, kind: str, seconds: float, told: Mapping[str, Any]) -> None:
-        """One line: request `number`, what, seconds since the request came, and the rest."""
+        """One line: request `number`, what, seconds since the request came, and the rest. A full disk ends the trace,
+        no request."""
         head = {"time": round(time.time(), 3), "request": number, "kind": kind, "seconds": round(seconds, 4)}
         line = json.dumps(head | {name: self._told(value, name) for name, value in told.items()}, default=str)
         with self._lock:
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            if self._broken:
+                return
+            try:
+                self._stream.write(line.encode("ascii") + b"\n")
+            except OSError as error:
+                self._broken = True
+                log.warning("the trace ends here, requests go on without it: %s", error)
 
     def _told(self, value: Any, name: str) -> Any:
         if is_dataclass(value) and not isinstance(value, type):

@@ -25,6 +25,12 @@ class Worker:
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._started = self._closed = False
+        self._ident: int | None = None
+
+    @property
+    def here(self) -> bool:
+        """Whether the caller runs on this thread."""
+        return self._ident == threading.get_ident()
 
     def submit(self, function: Callable[..., Result], *args: Any, **options: Any) -> Future[Result]:
         """Have `function` run on this thread, after all that was submitted before. RuntimeError once closed."""
@@ -53,6 +59,7 @@ class Worker:
             threading.Thread(target=self._work, name=self._name, daemon=True).start()
 
     def _work(self) -> None:
+        self._ident = threading.get_ident()
         while (task := self._tasks.get()) is not None:
             task()
 

@@ -23,7 +23,7 @@ def main(folder: str) -> int:
         if place_of(settings).folder != Path(folder):
             raise HostError(f"this host's settings belong to {place_of(settings).folder}, not to {folder}")
         serve(settings, Options(keep_alive=settings.keep_alive, trace=settings.trace))
-    except DS4Error as error:
+    except (DS4Error, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     return 0

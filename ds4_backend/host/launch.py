@@ -48,10 +48,16 @@ def ensure(place: Place) -> None:
 
     if answers(place):
         return
-    place.make()
-    with FileLock(place.start_lock):
-        if not answers(place):
-            _start(place)
+    try:
+        place.make()
+        with FileLock(place.start_lock):
+            if not answers(place):
+                _start(place)
+    except OSError as error:
+        raise HostError(
+            f"no host can be started in {place.folder}: {error.strerror or error}. Set DS4_BACKEND_STATE_DIR to a "
+            "folder that can be written"
+        ) from error
 
 
 def _start(place: Place) -> None:

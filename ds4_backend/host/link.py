@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ds4_backend import __version__
-from ds4_backend.errors import HostError, SettingsError
+from ds4_backend.errors import HostError, RequestError, SettingsError
 from ds4_backend.host.wire import PROTOCOL, error_from
 from ds4_backend.settings.kinds import TOKEN
 
@@ -51,7 +51,7 @@ class Link:
         with (
             self._told(),
             httpx.Client(transport=transport, **self._options()) as client,
-            client.stream("POST", path, json=body) as response,
+            client.stream("POST", path, content=_encoded(body)) as response,
         ):
             if response.status_code != 200:
                 response.read()
@@ -67,7 +67,7 @@ class Link:
         with self._told():
             async with (
                 httpx.AsyncClient(transport=transport, **self._options()) as client,
-                client.stream("POST", path, json=body) as response,
+                client.stream("POST", path, content=_encoded(body)) as response,
             ):
                 if response.status_code != 200:
                     await response.aread()
@@ -81,8 +81,8 @@ class Link:
 
         transport = httpx.HTTPTransport(uds=str(self.socket), verify=False) if self.socket else None
         with self._told(), httpx.Client(transport=transport, **self._options()) as client:
-            method = "GET" if body is None else "POST"
-            response = client.request(method, path, json=body, timeout=seconds)
+            method, content = ("GET", None) if body is None else ("POST", _encoded(body))
+            response = client.request(method, path, content=content, timeout=seconds)
             self._check(response)
             found = response.json()
             assert isinstance(found, dict)
@@ -91,7 +91,7 @@ class Link:
     def _options(self) -> dict[str, Any]:
         import httpx
 
-        headers = {"ds4-protocol": str(PROTOCOL), "ds4-version": __version__}
+        headers = {"content-type": "application/json", "ds4-protocol": str(PROTOCOL), "ds4-version": __version__}
         if self.token:
             headers["authorization"] = f"Bearer {self.token}"
         return {
@@ -123,6 +123,15 @@ class Link:
             return
         error = error_from(response.json().get("error"))
         raise Unreachable(str(error)) if response.status_code == 503 else error
+
+
+def _encoded(body: dict[str, Any]) -> bytes:
+    """As JSON. NaN and lone surrogates pass: the engine refuses them in its own words. Raises RequestError for what no
+    JSON can hold."""
+    try:
+        return json.dumps(body, separators=(",", ":")).encode("ascii")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RequestError(f"the request is not JSON: {error}") from error
 
 
 def link_to(address: str, token: str | None = None) -> Link:

@@ -184,21 +184,30 @@ def _on_signals(service: Service) -> None:
 
 async def _watch(service: Service, place: Place, options: Options) -> None:
     """Unload idle models, end an idle host, and keep its log short."""
-    residents, code = service.residents, _code()
+    code = _code()
     while True:
         await asyncio.sleep(min(TICK_SECONDS, max(0.05, abs(options.keep_alive) / 4)))
-        await residents.sweep()
-        idle = time.monotonic() - residents.empty_since
-        if options.ends_idle and not len(residents) and not service.answering and 0 <= options.keep_alive <= idle:
-            log.info("no model was needed for %.0f s", idle)
-            service.stop(0.0)
-        if not place.socket.exists() and not service.stopping.is_set():
-            log.warning("its socket was removed: nobody can reach this host any more")
-            service.stop(GRACE_SECONDS)
-        if options.ends_idle and not service.answering and _code() != code:
-            log.info("ds4-backend was changed on the disk: the next caller starts a host of what is there now")
-            service.stop(0.0)
-        limit_log(place.log)
+        try:
+            await service.residents.sweep()
+            _see(service, place, options, code)
+            limit_log(place.log)
+        except Exception:  # a full disk, say; models must leave all the same, now or at a later look
+            log.exception("looking after the host failed")
+
+
+def _see(service: Service, place: Place, options: Options, code: tuple[int, int] | None) -> None:
+    """Stop the host where nobody needs it, can reach it, or should use it any more."""
+    residents = service.residents
+    idle = time.monotonic() - residents.empty_since
+    if options.ends_idle and not len(residents) and not service.answering and 0 <= options.keep_alive <= idle:
+        log.info("no model was needed for %.0f s", idle)
+        service.stop(0.0)
+    if not place.socket.exists() and not service.stopping.is_set():
+        log.warning("its socket was removed: nobody can reach this host any more")
+        service.stop(GRACE_SECONDS)
+    if options.ends_idle and not service.answering and _code() != code:
+        log.info("ds4-backend was changed on the disk: the next caller starts a host of what is there now")
+        service.stop(0.0)
 
 
 def _code() -> tuple[int, int] | None:
@@ -211,10 +220,12 @@ def _code() -> tuple[int, int] | None:
 
 
 def limit_log(path: Path, most: int = LOG_BYTES) -> None:
-    """Move what a log holds to NAME.1 once it is larger than `most` bytes; those who append to it go on."""
+    """Move what a log holds to NAME.1 once it is larger than `most` bytes; those who append to it go on. Where there is
+    no room for NAME.1 it is lost."""
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > most:
-            shutil.copyfile(path, path.with_name(path.name + ".1"))
+            with contextlib.suppress(OSError):
+                shutil.copyfile(path, path.with_name(path.name + ".1"))
             os.truncate(path, 0)
 
 

@@ -160,7 +160,7 @@ async def _body(call: HttpRequest) -> dict[str, Any]:
             raise RequestError(f"the request is larger than {MOST_BYTES >> 20} MiB")
     try:
         body = json.loads(b"".join(parts) or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"the request is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise RequestError("the request is not a JSON object")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import math
 import sys
 import types
 from collections.abc import Mapping
@@ -35,6 +36,8 @@ def request_from(value: Any) -> Request:
     except ValueError as error:
         raise RequestError(f"the request is not understood: {error}") from error
     assert isinstance(found, Request)
+    if found.keep_alive is not None and not math.isfinite(found.keep_alive):
+        raise RequestError(f"keep_alive is {found.keep_alive}; it must be a number of seconds, a negative one for ever")
     return found
 
 

@@ -42,7 +42,11 @@ class Model:
     def import_sequence(self, snapshot: Snapshot) -> Sequence:
         """A conversation that continues from an exported one."""
         sequence = self.new_sequence()
-        sequence.load(snapshot)
+        try:
+            sequence.load(snapshot)
+        except Exception:
+            sequence.release()
+            raise
         return sequence
 
     def release(self) -> None:

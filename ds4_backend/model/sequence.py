@@ -74,6 +74,10 @@ class Arena:
         self._free_slots.append(slot)
 
     @property
+    def pages_free(self) -> int:
+        return len(self._free_pages)
+
+    @property
     def pages_in_use(self) -> int:
         return len(self._users)
 

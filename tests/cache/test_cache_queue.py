@@ -171,6 +171,17 @@ def test_a_disk_that_cannot_be_read_is_left_alone(tmp_path, caplog):
     store.close()
 
 
+def test_a_disk_that_fails_at_the_very_end_harms_nobody(tmp_path, caplog, monkeypatch):
+    store = open_store(tmp_path / "store")
+    put_state(store, CHAIN)
+    monkeypatch.setattr(store._writer, "close", lambda: os.close(-1))
+    store.close()
+    assert one_warning(caplog)
+    again = open_store(tmp_path / "store")
+    assert resumed(again, CHAIN, 1_408) == 1_408
+    again.close()
+
+
 def test_a_folder_that_cannot_be_made_means_no_store(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     store = open_store(tmp_path / "file" / "store", background=True)

@@ -115,3 +115,23 @@ def test_a_turn_that_is_still_used_outlives_younger_ones(tmp_path, monkeypatch):
     held = [number for number in range(4) if store.turn_by_call(MODEL, f"call_{number}")]
     assert 0 in held and 3 in held and 1 not in held
     store.close()
+
+
+def test_turns_that_are_not_written_are_not_gathered_for_ever(tmp_path, monkeypatch):
+    store = open_store(tmp_path / "store")
+    monkeypatch.setattr(turns, "put", lambda *_: 1 / 0)
+    store.put_turn(MODEL, turn(calls=("call_a",)))
+    assert store.turn_by_call(MODEL, "call_a")
+    store.flush()
+    assert store.trouble
+    assert store._turns == []
+    store.close()
+
+
+def test_a_turn_that_is_not_taken_is_not_gathered(tmp_path):
+    store = open_store(tmp_path / "store", background=True, queue_bytes=16)
+    for seed in range(3):
+        store.put_turn(MODEL, turn(seed=seed))
+    store.close()
+    assert not store.put_turn(MODEL, turn(seed=9))
+    assert store._turns == []

@@ -11,7 +11,9 @@ from engine_fakes import ask, engine_that_writes
 from ds4_backend.engine.engine import Engine
 from ds4_backend.engine.local import LocalEngine
 from ds4_backend.engine.scripted import ScriptedEngine
+from ds4_backend.engine.trace import TracingEngine
 from ds4_backend.errors import RequestError
+from ds4_backend.host.client import HostEngine
 from ds4_backend.types import End, Event, Progress, TextDelta
 
 
@@ -119,7 +121,23 @@ def test_a_request_that_waits_its_turn_can_be_cancelled() -> None:
     assert engine.status()["answered"] == 1
 
 
-ENGINES = [Engine, LocalEngine, ScriptedEngine]
+def test_closing_an_engine_waits_for_an_answer_that_was_cancelled_and_still_computes() -> None:
+    engine, model = engine_that_writes("ok")
+    go_on = threading.Event()
+    model.on_forward = lambda: go_on.wait() and None
+
+    async def leave() -> None:
+        events = engine.achat(ask("hi"))
+        await anext(events)
+        await events.aclose()  # does not wait for the pass that is being computed
+
+    asyncio.run(leave())
+    threading.Timer(0.05, go_on.set).start()
+    engine.close()
+    assert not model.alive
+
+
+ENGINES = [Engine, LocalEngine, ScriptedEngine, HostEngine, TracingEngine]
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.__name__)

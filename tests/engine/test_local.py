@@ -281,6 +281,31 @@ def test_a_failure_in_the_middle_is_the_last_event_and_releases_the_sequence() -
     assert text_of(list(engine.chat(ask("hi")))) == "ok"
 
 
+def test_an_answer_that_cannot_be_kept_releases_its_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, model = engine_that_writes("ok " * 500)
+    monkeypatch.setattr(engine._shelf.turns, "add", lambda *_, **__: 1 / 0)
+    before = len(model.alive)
+    *_, last = engine.chat(ask("hi", max_tokens=2))
+    assert isinstance(last, Failed)
+    events = engine.chat(ask("hi"))
+    while not isinstance(next(events), TextDelta):
+        pass
+    events.close()
+    assert len(model.alive) == before + len(engine.status()["kept_tokens"])
+
+
+def test_closing_gives_the_model_back_whatever_else_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, model = engine_that_writes("ok", owns_model=True)
+    released: list[str] = []
+    model.release = lambda: released.append("model")  # type: ignore[attr-defined]
+    monkeypatch.setattr(engine._shelf.kept, "clear", lambda: 1 / 0)
+    list(engine.chat(ask("hi")))
+    with pytest.raises(ZeroDivisionError):
+        engine.close()
+    assert released == ["model"]
+    engine.close()
+
+
 def test_a_token_budget_of_zero_reads_the_prompt_for_later() -> None:
     engine, _ = engine_that_writes("ok")
     first = list(engine.chat(ask("hi", max_tokens=0)))

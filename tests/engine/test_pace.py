@@ -35,7 +35,7 @@ def test_a_lone_prompt_is_read_in_the_chunks_that_suit_the_model() -> None:
 def test_a_chunk_lasts_about_a_second_while_others_wait() -> None:
     pace = Pace(2048)
     pace.crowded = True
-    assert pace.chunk() == 2048  # nothing was measured yet
+    assert pace.chunk() == 128  # nothing was measured yet
     pace.read(2048, 4.0)
     assert pace.chunk() == 512
     for _ in range(50):
@@ -49,3 +49,20 @@ def test_speeds_are_running_means() -> None:
     assert pace.decode_per_second == pytest.approx(40)
     pace.wrote(8, 0.1)
     assert 40 < pace.decode_per_second < 80
+
+
+def test_last_tokens_which_are_read_alone_hide_no_prefill_speed() -> None:
+    pace = Pace(2048)
+    pace.read(2048, 1.0)
+    for _ in range(5):
+        pace.read(1, 0.02)
+    assert 1800 < pace.prefill_per_second < 2048
+
+
+def test_a_prompt_that_becomes_slower_gets_shorter_chunks() -> None:
+    pace = Pace(2048)
+    pace.crowded = True
+    pace.read(2048, 0.5)
+    for _ in range(12):
+        pace.read(1024, 2.0)
+    assert pace.chunk() == 512

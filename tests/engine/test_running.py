@@ -135,5 +135,26 @@ def test_room_is_asked_for_before_anything_is_loaded() -> None:
     assert asked == [(catalog.resolve("ds4-tiny").stat().st_size, "ds4-tiny")]
 
 
+def test_what_this_process_has_loaded_counts_until_it_is_released(
+    tiny: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = Machine("Linux", "x86_64", 32 * GIB, 30 * GIB, (2, 39))
+    monkeypatch.setattr("ds4_backend.machine.this_machine", lambda: small)
+    monkeypatch.setitem(module._loaded, tiny, 10 * GIB)
+    with pytest.raises(DoesNotFit, match=r"32\.0 GiB of memory, of which loaded models hold 10\.0 GiB"):
+        module._check_beside_others(20 * GIB, "second")
+    tiny.close()
+    module._check_beside_others(20 * GIB, "second")
+
+
+def test_an_engine_that_was_closed_in_the_middle_of_an_answer_ends_with_the_process(tiny: Engine) -> None:
+    events = tiny.chat(Request((Message("user", "tell me a story"),), sampling=GREEDY))
+    next(events)
+    tiny.close()
+    module.close_all()  # as at exit
+    assert tiny.released  # type: ignore[attr-defined]
+
+
 def test_nothing_is_left_running_by_these_tests() -> None:
     assert not module._running
+    assert all(engine.released for engine in module._loaded)

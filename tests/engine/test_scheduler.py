@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import pytest
 from engine_fakes import WritingModel, ask, engine_that_writes
 
 from ds4_backend.engine.channel import BOUND
 from ds4_backend.engine.local import LocalEngine
+from ds4_backend.engine.pace import Pace
+from ds4_backend.engine.scheduler import Ticket
 from ds4_backend.errors import Busy
 from ds4_backend.tokenizer import ASSISTANT, USER
 from ds4_backend.types import End, Event, Failed, Progress, Request, TextDelta
@@ -148,6 +150,73 @@ def test_one_too_many_is_refused_with_the_numbers() -> None:
     assert text_of(list(engine.chat(ask("again")))) == "ok"
 
 
+def test_what_comes_while_the_model_computes_counts_too() -> None:
+    engine, model = engine_that_writes("ok", active=2, waiting=2)
+    reading, go_on = held(model)
+    answers, join = started(engine, ask("first"))
+    reading.wait()
+    more, join_more = started(engine, *(ask(f"number {number}") for number in range(3)))
+    wait_for(lambda: engine.status()["queued"] == 3)  # none is admitted before the pass is over
+    with pytest.raises(Busy, match="fake answers 1 requests and 3 more wait"):
+        list(engine.chat(ask("one too many")))
+    go_on.set()
+    join()
+    join_more()
+    assert [text_of(events) for events in answers + more] == ["ok"] * 4
+
+
+def test_a_prompt_is_cut_shorter_from_the_next_chunk_on_once_another_request_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, model = engine_that_writes("ok")
+    engine._scheduler.pace = pace = Pace(512)
+    pace.read(512, 1.5)
+    monkeypatch.setattr(pace, "read", lambda tokens, seconds: None)
+    reading, go_on = held(model)
+    long, join_long = started(engine, ask("x" * 3000))
+    reading.wait()
+    short, join_short = started(engine, ask("short"))
+    wait_for(lambda: engine.status()["queued"] == 1)
+    go_on.set()
+    join_long()
+    join_short()
+    assert [len(batch[0]) for batch in model.batches][:2] == [512, 256]
+    assert text_of(short[0]) == text_of(long[0]) == "ok"
+
+
+def test_a_fault_of_the_scheduler_fails_what_it_holds_and_the_next_request_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, model = engine_that_writes("ok")
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._scheduler, "_round", lambda: 1 / 0)
+        *_, last = engine.chat(ask("hi"))
+    assert isinstance(last, Failed)
+    assert str(last.error) == "the engine of fake failed: ZeroDivisionError: division by zero"
+    assert text_of(list(engine.chat(ask("hi")))) == "ok"
+    engine.close()
+    assert not model.alive
+
+
+def test_an_answer_that_is_dropped_on_the_thread_that_computes_stops_nobody() -> None:
+    """The garbage collector closes an abandoned generator wherever it happens to run."""
+    engine, model = engine_that_writes("long " * 500)
+    events = engine.chat(ask("hi"))
+    suspended, dropped = threading.Event(), threading.Event()
+
+    def drop() -> None:
+        suspended.wait()
+        events.close()
+        dropped.set()
+
+    model.on_forward = drop
+    next(events)
+    suspended.set()
+    dropped.wait()
+    wait_for(lambda: not engine.status()["busy"])
+    assert text_of(list(engine.chat(ask("ho")))) == "long " * 500
+
+
 def test_a_request_that_waits_shows_that_it_is_alive() -> None:
     engine, model = engine_that_writes("ok", active=1)
     reading, go_on = held(model)
@@ -168,6 +237,28 @@ def test_a_reader_that_falls_behind_is_waited_for_and_stops_nobody_else() -> Non
     assert engine.status()["running"] == 1
     assert text_of(list(slow)) == "w" * 3 * BOUND
     assert written
+
+
+def test_readers_that_fall_behind_take_no_places() -> None:
+    engine, model = engine_that_writes("w" * 3 * BOUND, active=2)
+    slow = [engine.chat(ask(f"slow {number}")) for number in range(3)]
+    for events in slow:
+        next(events)
+    wait_for(lambda: engine.status()["running"] == 3 and all(t.channel.full for t in engine._scheduler._active))
+    assert text_of(list(engine.chat(ask("quick")))) == "w" * 3 * BOUND
+    for events in slow:  # all of them go on
+        list(islice(events, 2 * BOUND))
+    waiting, join = started(engine, *(ask(f"waiting {number}") for number in range(4)))
+    assert [text_of(list(events))[-3:] for events in slow] == ["www"] * 3
+    join()
+    assert [text_of(events) for events in waiting] == ["w" * 3 * BOUND] * 4
+    assert max(len(batch) for batch in model.batches) <= 2
+
+
+def test_more_answers_than_places_leave_no_place_for_others() -> None:
+    engine, _ = engine_that_writes("ok", active=2)
+    engine._scheduler._active = [Ticket(lambda channel: iter(()), lambda: Progress(0, 1)) for _ in range(3)]
+    assert engine._scheduler._free([]) == 0
 
 
 def test_one_that_fails_takes_nobody_with_it() -> None:

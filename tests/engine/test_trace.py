@@ -14,7 +14,7 @@ from engine_fakes import ask, engine_that_writes
 
 from ds4_backend.engine.scripted import ScriptedEngine
 from ds4_backend.engine.trace import Trace, TracingEngine
-from ds4_backend.errors import ContextOverflow, EngineError
+from ds4_backend.errors import ContextOverflow, EngineError, SettingsError
 from ds4_backend.types import (
     Alternative,
     End,
@@ -133,3 +133,22 @@ def test_prompt_and_tokens_are_in_the_trace_and_not_in_the_answer(tmp_path: Path
         assert told["boundaries"][0] == 1  # right after the token that begins every prompt
         ids = " ".join(map(str, engine.tokenizer.encode("yes")))
         assert (told["output"] == ids) if text else (set(told["output"]) == {"length", "hash"})
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="only Linux has a disk that is always full")
+def test_a_full_disk_ends_the_trace_and_no_request(caplog: pytest.LogCaptureFixture) -> None:
+    with Trace.open(FULL) as trace:
+        engine = TracingEngine(ScriptedEngine(ANSWER, ANSWER), trace)
+        assert list(engine.chat(ASKED)) == list(engine.chat(ASKED)) == list(ANSWER)
+    assert [record.message for record in caplog.records] == [
+        "the trace ends here, requests go on without it: [Errno 28] No space left on device"
+    ]
+
+
+def test_a_trace_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="file/trace cannot be written: "), Trace.open(tmp_path / "file" / "trace"):
+        pass

@@ -15,7 +15,15 @@ import pytest
 from host_fakes import HELLO, Waiting, said
 
 from ds4_backend.engine.scripted import ScriptedEngine
-from ds4_backend.errors import ContextOverflow, DoesNotFit, EngineError, HostError, ModelError, UnknownModel
+from ds4_backend.errors import (
+    ContextOverflow,
+    DoesNotFit,
+    EngineError,
+    HostError,
+    ModelError,
+    RequestError,
+    UnknownModel,
+)
 from ds4_backend.host import link as link_module
 from ds4_backend.host.launch import answers, link_of
 from ds4_backend.host.link import Unreachable
@@ -24,9 +32,12 @@ from ds4_backend.machine import GIB, Machine
 from ds4_backend.types import (
     End,
     Failed,
+    JsonSchema,
+    Message,
     Progress,
     ReasoningDelta,
     Request,
+    Sampling,
     TextDelta,
     ToolCallDelta,
     ToolCallStart,
@@ -71,6 +82,16 @@ def test_the_engine_gets_the_request_as_it_was_made(start: Start) -> None:
     engine = ScriptedEngine(ANSWER)
     list(start({"m": engine}).engine("m").chat(HELLO))
     assert engine.requests == [HELLO]
+
+
+def test_what_is_no_sense_reaches_the_engine_as_it_is_and_what_is_no_json_is_refused(start: Start) -> None:
+    engine = ScriptedEngine(ANSWER)
+    client = start({"m": engine}).engine("m")
+    odd = Request((Message("user", "lone \ud800"),), sampling=Sampling(temperature=float("inf")))
+    assert list(client.chat(odd)) == list(ANSWER)
+    assert engine.requests == [odd]
+    with pytest.raises(RequestError, match="the request is not JSON: Object of type set is not JSON serializable"):
+        list(client.chat(Request(HELLO.messages, response_format=JsonSchema({"enum": {1}}))))
 
 
 def test_a_model_is_loaded_once_and_its_loading_is_seen(start: Start) -> None:
@@ -407,6 +428,23 @@ def test_an_engine_that_fails_at_its_status_or_its_end_does_not_take_the_host_al
         host.status()
     host.stop()
     assert (one.closed, two.closed) == (1, 1)
+
+
+def test_a_look_after_the_host_that_fails_is_not_the_last(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[object] = []
+
+    def fail_once(log: object) -> None:
+        looks.append(log)
+        if len(looks) == 1:
+            raise PermissionError("read-only")
+
+    monkeypatch.setattr("ds4_backend.host.process.limit_log", fail_once)
+    engine = ScriptedEngine(ANSWER)
+    host = start({"m": engine}, keep_alive=0.3)
+    until(lambda: looks)
+    list(host.engine("m").chat(HELLO))
+    host.ended()
+    assert engine.closed
 
 
 def test_a_host_whose_socket_was_removed_makes_way(start: Start, place: Place) -> None:

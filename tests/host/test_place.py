@@ -120,3 +120,11 @@ def test_a_long_log_is_moved_aside_and_its_writer_goes_on(tmp_path: Path) -> Non
         writer.write("new")
     assert log.read_text() == "new"
     assert (tmp_path / "host.log.1").read_text() == "x" * 2000
+
+
+def test_a_long_log_that_cannot_be_moved_is_cut_all_the_same(tmp_path: Path) -> None:
+    log = tmp_path / "host.log"
+    log.write_text("x" * 2000)
+    (tmp_path / "host.log.1").mkdir()
+    limit_log(log, most=1000)
+    assert log.read_text() == ""

@@ -141,6 +141,7 @@ def test_what_is_at_its_default_is_not_sent() -> None:
         ({"messages": [], "sampling": {"temperature": "0"}}, "request.sampling.temperature is not of type float"),
         ({"messages": [], "sampling": {"logit_bias": {"a": 1}}}, "has the key 'a', which is no whole number"),
         ({"messages": [], "response_format": {"type": "Yaml"}}, "is none of JsonSchema, JsonObject, Regex"),
+        ({"messages": [], "keep_alive": float("nan")}, "keep_alive is nan; it must be a number of seconds"),
         ([], "request is not an object"),
     ],
 )
