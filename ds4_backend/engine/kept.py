@@ -14,18 +14,29 @@ if TYPE_CHECKING:
 
 KEPT = 16
 """Sequences kept: two for each turn of a conversation (before and after the answer); the last turns of eight."""
+PASSED = 2
+"""What so many others go on from is an earlier turn: whoever goes on takes one of those."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Kept:
-    """A sequence and the ids of every token it has read."""
+    """A sequence, the ids of every token it has read, how many kept ones begin with these, and how often it was
+    resumed itself."""
 
     ids: tuple[int, ...]
     sequence: Sequence
+    passed: int = 0
+    resumed: int = 0
+
+    @property
+    def earlier(self) -> bool:
+        """Whether it is an earlier turn of one conversation, and no beginning that several share."""
+        return self.passed >= PASSED and self.resumed < 2
 
 
 class KeptSequences:
-    """At most `bound` sequences; the least recently used one is released first. Not safe between threads."""
+    """At most `bound` sequences. Those of earlier turns are released first, then the least recently used one, so that
+    the many turns of one conversation do not push out the last turn of another. Not safe between threads."""
 
     def __init__(self, bound: int = KEPT) -> None:
         self._bound = bound
@@ -42,6 +53,8 @@ class KeptSequences:
         """Take over `sequence`, which has read `ids`. An entry for the same ids is replaced."""
         for entry in [entry for entry in self._entries if entry.ids == ids]:
             self._drop(entry)
+        for entry in self._entries:
+            entry.passed += _starts(ids, entry.ids)
         self._entries.append(Kept(ids, sequence))
         while len(self._entries) > self._bound:
             self.drop_oldest()
@@ -54,6 +67,7 @@ class KeptSequences:
         best = max(fits, key=lambda entry: len(entry.ids))
         self._entries.remove(best)
         self._entries.append(best)
+        best.resumed += 1
         return best.sequence.fork()
 
     def clear(self) -> None:
@@ -62,8 +76,8 @@ class KeptSequences:
             self.drop_oldest()
 
     def drop_oldest(self) -> None:
-        """Release the least recently used one; there must be one."""
-        self._drop(self._entries[0])
+        """Release the least recently used one of an earlier turn, or of all; there must be one."""
+        self._drop(next((entry for entry in self._entries if entry.earlier), self._entries[0]))
 
     def _drop(self, entry: Kept) -> None:
         self._entries.remove(entry)

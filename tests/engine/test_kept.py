@@ -46,6 +46,31 @@ def test_the_least_recently_used_goes_first() -> None:
     assert len(owner.alive) == 2
 
 
+def converse(kept: KeptSequences, owner: WritingModel, ids: tuple[int, ...], turns: int) -> None:
+    """Turns of one conversation, each kept before and after its answer."""
+    for turn in range(turns):
+        kept.resume((*ids, turn))
+        for part in (turn, 0):
+            ids = (*ids, part)
+            keep(kept, owner, *ids)
+
+
+def test_the_many_turns_of_one_conversation_leave_another_its_last() -> None:
+    owner, kept = model(), KeptSequences(bound=6)
+    converse(kept, owner, (1,), 1)
+    converse(kept, owner, (2,), 20)
+    assert kept.resume((1, 0, 0, 7)).length == 3
+    assert kept.resume((2, *(part for turn in range(20) for part in (turn, 0)), 7)).length == 41
+
+
+def test_a_beginning_that_several_share_stays_like_any_other() -> None:
+    owner, kept = model(), KeptSequences(bound=6)
+    keep(kept, owner, 1)
+    converse(kept, owner, (1, 2), 1)
+    converse(kept, owner, (1, 3), 10)
+    assert kept.resume((1, 4)).length == 1
+
+
 def test_the_same_ids_are_kept_once() -> None:
     owner, kept = model(), KeptSequences()
     keep(kept, owner, 1, 2)
