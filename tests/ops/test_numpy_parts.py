@@ -195,6 +195,13 @@ def test_equal_scores_choose_the_lower_experts_alone_or_among_others():
         np.testing.assert_allclose(weights, 0.75, rtol=1e-6)
 
 
+@pytest.mark.parametrize("score", [-1e4, np.nan])
+def test_scores_of_damaged_weights_route_to_nonsense_and_no_error(score):
+    router = Router(np.full((6, 8), score, np.float32), np.zeros(6, np.float32), None)
+    chosen, weights = route(np.ones((1, 8), np.float32), router, np.zeros(1, np.int32), 2, 1.5)
+    assert chosen.shape == (1, 2) and np.isnan(weights).all()
+
+
 def test_a_hash_routed_layer_chooses_by_token_id():
     table = np.array([[0, 1], [4, 2], [5, 3]], np.int32)
     chosen, weights = route(normal(3, 8), Router(normal(6, 8), None, table), np.array([2, 0, 1], np.int32), 2, 1.5)

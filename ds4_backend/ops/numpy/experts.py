@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
-from math import exp, log1p, sqrt
+from math import exp, log1p, nan, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -64,13 +64,14 @@ def _route_of_one(
 ) -> tuple[NDArray[np.intp], Float]:
     """One token in plain floats."""
     affinity = [sqrt(log1p(exp(-abs(score))) + max(score, 0.0)) for score in scores]
-    if router.table is not None:
+    if router.bias is None:
+        assert router.table is not None
         chosen = router.table[ids[0]].tolist()
     else:
         rank = [a + b for a, b in zip(affinity, router.bias.tolist(), strict=True)]
         chosen = sorted(range(len(rank)), key=rank.__getitem__, reverse=True)[:used]  # stable: ties to the lower id
     weights = [affinity[expert] for expert in chosen]
-    scale /= sum(weights)
+    scale /= sum(weights) or nan  # damaged weights give nonsense, as with many tokens, and no error
     return np.array([chosen], np.intp), np.array([[scale * weight for weight in weights]], np.float32)
 
 

@@ -89,10 +89,10 @@ def _gates_of_one(scaled: list[float], iterations: int, epsilon: float) -> list[
 
 def sinkhorn_of_one(logits: list[float], iterations: int, epsilon: float) -> list[float]:
     """`sinkhorn` of one token's 4 by 4 matrix, flat. The divisions are kept apart as a factor per row and column."""
-    a0, a1, a2, a3 = _softmax(*logits[:4], epsilon)
-    b0, b1, b2, b3 = _softmax(*logits[4:8], epsilon)
-    c0, c1, c2, c3 = _softmax(*logits[8:12], epsilon)
-    d0, d1, d2, d3 = _softmax(*logits[12:], epsilon)
+    a0, a1, a2, a3 = _softmax(logits[:4], epsilon)
+    b0, b1, b2, b3 = _softmax(logits[4:8], epsilon)
+    c0, c1, c2, c3 = _softmax(logits[8:12], epsilon)
+    d0, d1, d2, d3 = _softmax(logits[12:], epsilon)
     a = b = c = d = 1.0  # row factors
     w = x = y = z = 1.0  # column factors
     for step in range(iterations):
@@ -109,8 +109,8 @@ def sinkhorn_of_one(logits: list[float], iterations: int, epsilon: float) -> lis
     return [r * s for r, s0, s1, s2, s3 in rows for s in (s0 * w, s1 * x, s2 * y, s3 * z)]
 
 
-def _softmax(a: float, b: float, c: float, d: float, epsilon: float) -> tuple[float, float, float, float]:
-    top = max(a, b, c, d)
+def _softmax(row: list[float], epsilon: float) -> tuple[float, float, float, float]:
+    top, (a, b, c, d) = max(row), row
     a, b, c, d = exp(a - top), exp(b - top), exp(c - top), exp(d - top)
     total = a + b + c + d
     return a / total + epsilon, b / total + epsilon, c / total + epsilon, d / total + epsilon
