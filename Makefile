@@ -49,7 +49,8 @@ test: test-fast test-slow
 
 # One process a core, each with one BLAS thread: the networks of the tests are too small for more.
 # Bytecode is kept whatever the shell says: to compile it all again in every process takes a sixth of the time.
-PYTEST = OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -q -n auto --maxprocesses 8
+# Kernels that tests run on the CPU are compiled once, for all processes and the next run.
+PYTEST = OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= DS4_SHIM_CACHE="$(CURDIR)/.venv/kernels" $(PY) -m pytest -q -n auto --maxprocesses 8
 
 test-fast: .venv/.test
 	$(PYTEST) -m "not slow" $(ARGS) $(NONE_IS_FINE)
