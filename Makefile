@@ -50,7 +50,9 @@ demo: .venv/.demo
 test: test-fast test-slow
 
 # One process a core, each with one BLAS thread: the networks of the tests are too small for more.
-PYTEST = OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -q -n auto --maxprocesses 8
+# Bytecode is kept whatever the shell says: to compile it all again in every process takes a sixth of the time.
+# Kernels that tests run on the CPU are compiled once, for all processes and the next run.
+PYTEST = OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= DS4_SHIM_CACHE="$(CURDIR)/.venv/kernels" $(PY) -m pytest -q -n auto --maxprocesses 8
 
 test-fast: .venv/.test
 	$(PYTEST) -m "not slow" $(ARGS) $(NONE_IS_FINE)

@@ -25,6 +25,7 @@ INCLUDE = Path(__file__).parent / "metal" / "include"
 COMPILER = next(filter(shutil.which, (os.environ.get("CXX", ""), "clang++", "g++")), None)
 WHY_NOT = "no C++ compiler (clang++ or g++) to run kernels on the CPU"
 C_TYPES = {"float32": "float", "float16": "half", "int32": "int", "uint8": "uint8_t", "uint32": "uint"}
+FLAGS = ("-O1", "-w", "-ffp-contract=off", "-fPIC", "-shared")
 _IDS = {
     "metal": "uint3 threadgroup_position_in_grid = {shim_group.x, shim_group.y, shim_group.z};\n"
     "uint thread_index_in_threadgroup = shim_lane_number, thread_index_in_simdgroup = shim_lane_number % 32;\n"
@@ -35,7 +36,7 @@ _folder: Path | None = None
 
 
 def folder() -> Path:
-    """Where compiled kernels are: DS4_SHIM_CACHE, or a folder of this process."""
+    """Where compiled kernels are: DS4_SHIM_CACHE, which processes may share and keep, or a folder of this process."""
     global _folder
     if _folder is None:
         _folder = Path(os.environ.get("DS4_SHIM_CACHE") or tempfile.mkdtemp(prefix="kernel_shim_"))
@@ -71,27 +72,19 @@ def program(kernel: Kernel, language: str, dtypes: Sequence[str]) -> str:
 
 def compiled(text: str, name: str, language: str) -> Any:
     """The program's `run`, compiled once; Metal is C++14 at heart, CUDA C++17."""
-    headers = b"".join(path.read_bytes() for path in sorted(INCLUDE.iterdir()))
-    stem = folder() / f"{name}_{hashlib.sha256(text.encode() + headers).hexdigest()[:12]}"
-    library = stem.with_suffix(".so")
+    assert COMPILER is not None
+    command = [COMPILER, f"-std=c++{14 if language == 'metal' else 17}", *FLAGS, f"-I{INCLUDE}"]
+    known = "\n".join([text, *command, *(path.read_text() for path in sorted(INCLUDE.iterdir()))])
+    library = folder() / f"{name}_{hashlib.sha256(known.encode()).hexdigest()[:12]}.so"
     if not library.exists():
-        stem.with_suffix(".cpp").write_text(text, encoding="utf-8")
-        assert COMPILER is not None
-        partial = stem.with_suffix(f".{os.getpid()}")
-        flags = [
-            "-std=c++14" if language == "metal" else "-std=c++17",
-            "-O1",
-            "-w",
-            "-ffp-contract=off",
-            "-fPIC",
-            "-shared",
-            f"-I{INCLUDE}",
-        ]
-        command = [COMPILER, *flags, str(stem.with_suffix(".cpp")), "-o", str(partial)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        partial = library.with_suffix(f".{os.getpid()}.cpp")  # another process may be at the same kernel
+        partial.write_text(text, encoding="utf-8")
+        built = partial.with_suffix(".so")
+        done = subprocess.run([*command, str(partial), "-o", str(built)], capture_output=True, text=True)
         if done.returncode:
             raise ShimError(f"{name} does not compile:\n{done.stderr[:3000]}")
-        partial.rename(library)
+        built.rename(library)
+        partial.unlink()
     run = ctypes.CDLL(str(library)).run
     run.restype = ctypes.c_char_p
     return run

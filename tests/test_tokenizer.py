@@ -104,13 +104,13 @@ PIECES = st.sampled_from([*" \t\r\n\u00a0'\"“—…，！<>｜_-", "12", "345"
 ANY_TEXT = st.lists(PIECES | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=12).map("".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ANY_TEXT)
 def test_any_text_is_encoded_as_the_published_tokenizer_does(tokenizer: Tokenizer, published: Any, text: str) -> None:
     assert tokenizer.encode(text, control=True) == published.encode(text, add_special_tokens=False).ids
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ANY_TEXT)
 def test_data_never_yields_a_special_token_and_comes_back(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
@@ -143,14 +143,14 @@ def test_the_shipped_model_carries_a_working_tokenizer() -> None:
 # Decoding
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ANY_TEXT)
 def test_streamed_text_never_splits_a_character(tokenizer: Tokenizer, text: str) -> None:
     stream = tokenizer.stream()
     assert "".join(map(stream.push, tokenizer.encode(text))) == text and stream.flush() == ""
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(0, 129_279), max_size=20))
 def test_streamed_text_is_the_decoded_text_even_for_random_ids(tokenizer: Tokenizer, ids: list[int]) -> None:
     stream = tokenizer.stream()

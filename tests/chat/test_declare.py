@@ -203,7 +203,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SCHEMAS, SCHEMAS, st.lists(VALUES, min_size=4, max_size=4), st.randoms(use_true_random=False))
 def test_the_declaration_allows_what_the_callers_schema_allows(
     schema: Any, shelf: Any, values: list[Any], chance: random.Random

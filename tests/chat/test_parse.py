@@ -451,7 +451,7 @@ def sampled_ids(tokenizer: Tokenizer, turn: Message) -> list[int]:
     return tokenizer.encode_segments(after[: end + 1])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(TURNS)
 def test_a_rendered_turn_parses_to_itself(tokenizer: Tokenizer, parts: tuple) -> None:
     reasoning, content, wanted = parts
@@ -485,7 +485,7 @@ MARKUP = st.sampled_from(
 DECLARED = [Tool("f", parameters={"properties": {"x": {"type": "string"}, "k": {"type": "object"}}}), Tool("g")]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(MARKUP, max_size=8).map("".join), st.booleans(), st.sampled_from([None, (), DECLARED]), st.integers(0))
 def test_events_do_not_depend_on_the_tokenisation(
     tokenizer: Tokenizer, text: str, thinking: bool, tools: Any, seed: int
@@ -498,7 +498,7 @@ def test_events_do_not_depend_on_the_tokenisation(
     assert state[0] == state[1]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(MARKUP, max_size=8).map("".join), st.booleans(), st.sampled_from([None, (), DECLARED]))
 def test_nothing_the_model_wrote_is_lost(tokenizer: Tokenizer, text: str, thinking: bool, tools: Any) -> None:
     """Every letter of the input that is not a tag of a call that was read is in some event."""

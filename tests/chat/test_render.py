@@ -268,7 +268,7 @@ def test_every_control_segment_is_one_special_token(tokenizer: Tokenizer) -> Non
 WORDS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=5) | st.sampled_from(REQUIRED)).map("".join)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(WORDS, min_size=6, max_size=6), st.booleans())
 def test_special_text_from_a_caller_never_becomes_a_special_token(
     tokenizer: Tokenizer, words: list[str], thinking: bool

@@ -161,7 +161,7 @@ def spell_of_answer(tokenizer: Tokenizer, written: list[int]) -> list[int]:
     return written[written.index(tokenizer.token_id(THINK_END)) + 1 :]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.text("to lhié🙂<\n", max_size=12), st.text("to lhi\n", max_size=8)), min_size=1, max_size=4),
     st.booleans(),
@@ -540,7 +540,7 @@ def test_a_record_is_looked_up_under_the_ids_before_its_opener(tokenizer: Tokeni
 ROLES = st.sampled_from(["system", "user", "assistant", "tool", "calls"])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(ROLES, max_size=7), st.sampled_from(["user", "tool", "system", "prefix"]), st.booleans(), st.booleans())
 def test_each_assistant_message_has_its_span_and_its_rule(
     tokenizer: Tokenizer, roles: list[str], last: str, thinking: bool, tools: bool

@@ -20,11 +20,26 @@ from ds4_backend.cache.records import Use
 from ds4_backend.cache.store import Store
 from ds4_backend.connect import connect
 from ds4_backend.engine.disk import DiskCache, tail_places
-from ds4_backend.model import load_model
+from ds4_backend.model import load, load_model
 from ds4_backend.types import End, Message, Request, Sampling, TextDelta, Tool
 
 WORDS = ["the", "river", "runs", "past", "an", "old", "mill", "and", "people", "meet", "there", "to", "talk"]
 LONG = " ".join(np.random.default_rng(5).choice(WORDS, 500))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def decoded_once():
+    """The two dozen engines of this file share the weights that the first of them decodes, and nothing else."""
+    bind, held = load.bind, {}
+
+    def bind_once(tensors, g, ops, progress):
+        if g not in held:
+            held[g] = bind(tensors, g, ops, progress)
+        return held[g]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load, "bind", bind_once)
+        yield
 
 
 @pytest.fixture

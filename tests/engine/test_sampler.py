@@ -37,7 +37,7 @@ def ranked(logits: np.ndarray, chosen: Settings) -> tuple[list[int], np.ndarray]
     return [int(i) for i in order if p[i] >= chosen.min_p * p.max()], p
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rows, options)
 def test_the_candidates_are_those_of_a_full_sort(logits: np.ndarray, chosen: Settings) -> None:
     ids, weights = candidates(logits, chosen)
@@ -51,14 +51,14 @@ def test_the_candidates_are_those_of_a_full_sort(logits: np.ndarray, chosen: Set
     assert int(np.argmax(logits)) in ids
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows, st.integers(0, 2**63 - 1))
 def test_temperature_zero_takes_the_best_whatever_else_is_asked(logits: np.ndarray, seed: int) -> None:
     sampler = Sampler(Sampling(temperature=0, top_p=0.3, top_k=7, min_p=0.2, seed=seed))
     assert sampler.pick(logits) == int(np.argmax(logits))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows, options)
 def test_only_a_candidate_is_ever_drawn(logits: np.ndarray, chosen: Settings) -> None:
     wish = Sampling(chosen.temperature, chosen.top_p, chosen.top_k, chosen.min_p, seed=3)

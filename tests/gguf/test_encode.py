@@ -213,7 +213,7 @@ def test_constant_rows_come_back_nearly_exactly(format: str, value: float) -> No
 
 
 @pytest.mark.parametrize("format", EVERY)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(-140, 15), st.integers(0, 20), st.floats(-3, 3))
 def test_any_rows_decode_to_finite_numbers_better_than_zero(
     format: str, seed: int, exponent: int, spikes: int, shift: float

@@ -123,25 +123,25 @@ def _infos(draw: st.DrawFn) -> bytes:
     return b.info(draw(NAMES), dims, draw(st.sampled_from([0, 1, 8, 12, 16, 26, 39, 99])), offset)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(_keys(), max_size=5), st.lists(_infos(), max_size=4), st.integers(0, 4096))
 def test_well_formed_headers_with_any_claims_are_read_or_refused(keys: list[bytes], infos: list[bytes], n: int) -> None:
     _outcome(b.with_data(b.header(keys, infos), bytes(n)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(_keys(), max_size=6, unique_by=lambda k: k[: 8 + int.from_bytes(k[:8], "little")]))
 def test_headers_of_sound_keys_are_read(keys: list[bytes]) -> None:
     assert len(parse_header(b.header(keys)).metadata) == len(keys)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=200))
 def test_any_bytes_after_the_magic_are_read_or_refused(tail: bytes) -> None:
     _outcome(b"GGUF\x03\0\0\0" + tail)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200), st.integers(1, 3))
 def test_any_bytes_after_small_counts_are_read_or_refused(tail: bytes, count: int) -> None:
     _outcome(b.header()[:8] + bytes([0] * 8 + [count] + [0] * 7) + tail)

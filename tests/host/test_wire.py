@@ -107,13 +107,13 @@ def over_the_wire(value: Any) -> Any:
     return json.loads(sent)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(requests)
 def test_a_request_comes_back_as_it_was(request: Request) -> None:
     assert request_from(over_the_wire(request_to(request))) == request
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(events)
 def test_an_event_comes_back_as_it_was(event: Event) -> None:
     assert event_from(over_the_wire(event_to(event))) == event

@@ -39,7 +39,7 @@ def test_a_conversation_survives_being_bytes(length, simulated):
     np.testing.assert_array_equal(other.forward([(resumed, ids)]), model.forward([(sequence, ids)]))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 2**32 - 1), st.floats(-30, 12))
 def test_packing_keeps_every_bit_of_simulated_rows_of_any_size(seed, power):
     rng = np.random.default_rng(seed)

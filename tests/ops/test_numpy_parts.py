@@ -41,31 +41,41 @@ def plain_sinkhorn(logits, iterations, epsilon):
     return c
 
 
-@pytest.mark.parametrize("tokens", [1, 3, 6])
-def test_sinkhorn_divides_rows_and_columns_in_turn(tokens):
-    logits = 3 * normal(tokens, 4, 4)
+def test_sinkhorn_divides_rows_and_columns_in_turn():
+    logits = 3 * normal(6, 4, 4)
     got = hyper.sinkhorn(logits, 20, np.float32(1e-6))
     for one, result in zip(logits.astype(np.float64), got, strict=True):
-        np.testing.assert_allclose(result, plain_sinkhorn(one, 20, 1e-6), rtol=2e-5)
+        expected = plain_sinkhorn(one, 20, 1e-6)
+        np.testing.assert_allclose(result, expected, rtol=2e-5)
+        np.testing.assert_allclose(hyper.sinkhorn_of_one(one.flatten().tolist(), 20, 1e-6), expected.flat, rtol=1e-12)
 
 
-def test_hyper_connections_collapse_by_gates_and_spread_over_the_row_index():
+@pytest.mark.parametrize("tokens", [1, 3, 6])
+def test_hyper_connections_collapse_by_gates_and_spread_over_the_row_index(tokens):
     g = geometry()
     scale = hyper.expand_scale(np.array([0.5, 0.7, 0.9], np.float32), 4)
     hc = HyperConnection(normal(24, 4 * 64) / 16, scale, normal(24) / 2)
-    streams, y = normal(1, 4, 64), normal(1, 64)
+    streams, y = normal(tokens, 4, 64), normal(tokens, 64)
     inputs, mix = hyper.gates(streams, hc, g)
     outputs, mixing = mix[:, :, 4], mix[:, :, :4].swapaxes(1, 2)
-    m = hc.fn @ (streams.reshape(-1) / np.sqrt((streams**2).mean() + 1e-6))
-    np.testing.assert_allclose(inputs[0], 1 / (1 + np.exp(-(m[:4] * 0.5 + hc.base[:4]))) + 1e-6, rtol=1e-4)
-    np.testing.assert_allclose(outputs[0], 2 / (1 + np.exp(-(m[4:8] * 0.7 + hc.base[4:8]))), rtol=1e-4)
-    np.testing.assert_allclose(
-        mixing[0], plain_sinkhorn((m[8:] * 0.9 + hc.base[8:]).reshape(4, 4), 20, 1e-6), rtol=1e-3
-    )
     new = hyper.spread(streams, y, mix)
-    for k in range(4):
-        expected = outputs[0, k] * y[0] + sum(mixing[0, j, k] * streams[0, j] for j in range(4))
-        np.testing.assert_allclose(new[0, k], expected, rtol=1e-4, atol=1e-5)
+    for t in range(tokens):
+        m = hc.fn @ (streams[t].reshape(-1) / np.sqrt((streams[t] ** 2).mean() + 1e-6))
+        np.testing.assert_allclose(inputs[t], 1 / (1 + np.exp(-(m[:4] * 0.5 + hc.base[:4]))) + 1e-6, rtol=1e-4)
+        np.testing.assert_allclose(outputs[t], 2 / (1 + np.exp(-(m[4:8] * 0.7 + hc.base[4:8]))), rtol=1e-4)
+        np.testing.assert_allclose(
+            mixing[t], plain_sinkhorn((m[8:] * 0.9 + hc.base[8:]).reshape(4, 4), 20, 1e-6), rtol=1e-3
+        )
+        for k in range(4):
+            expected = outputs[t, k] * y[t] + sum(mixing[t, j, k] * streams[t, j] for j in range(4))
+            np.testing.assert_allclose(new[t, k], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gates_far_from_zero_neither_overflow_nor_warn():
+    hc = HyperConnection(normal(24, 4 * 64), np.full(24, 1e4, np.float32), normal(24))
+    with np.errstate(all="raise", under="ignore"):
+        inputs, mix = hyper.gates(normal(1, 4, 64), hc, geometry())
+    assert np.isfinite(mix).all() and (inputs >= 0).all()
 
 
 def test_indexer_scores_weigh_positive_dot_products_only():
@@ -82,6 +92,13 @@ def test_top_k_takes_the_largest_visible_and_the_lower_index_of_a_tie(tokens):
     for row, count, chosen in zip(values, visible, got, strict=True):
         best = sorted(range(count), key=lambda i: (-row[i], i))[:7]
         assert chosen.tolist() == sorted(best)
+
+
+@pytest.mark.parametrize("levels", [6, 10**6])  # many ties, and none
+def test_top_k_of_one_token_that_sees_every_row(levels):
+    values = RNG.integers(0, levels, (1, 30)).astype(np.float32)
+    got = indexer.top_k(values, np.array([30], np.int32), 7)
+    assert got[0].tolist() == sorted(sorted(range(30), key=lambda i: (-values[0, i], i))[:7])
 
 
 def test_top_k_with_fewer_visible_rows_keeps_all_of_them():
@@ -148,20 +165,41 @@ def test_compressed_rows_do_not_depend_on_how_tokens_arrive(ratio, lanes, ring, 
     state, rows, at = np.zeros((2, ring, lanes * 6), np.float32), [], 0
     for count in chunks:
         segment = Segment(Span(0, (), at, count), 0)
-        closed = compress.closed_windows(pairs[:, at : at + count], state, segment, ratio)
+        if count == 1:
+            bias = normal(lanes * 6)
+            closed = compress.window_of_one(pairs[0, at], pairs[1, at] - bias, bias, state, at, ratio)
+        else:
+            closed = compress.closed_windows(pairs[:, at : at + count], state, segment, ratio)
         rows += [] if closed is None else list(closed)
         at += count
     np.testing.assert_allclose(np.array(rows), plain_windows(pairs, ratio), rtol=1e-4, atol=1e-5)
 
 
-def test_the_router_bias_moves_the_choice_but_not_the_weights():
-    x, gate = normal(4, 8), normal(6, 8)
+@pytest.mark.parametrize("tokens", [1, 4])
+def test_the_router_bias_moves_the_choice_but_not_the_weights(tokens):
+    x, gate = normal(tokens, 8), normal(6, 8)
     bias = np.array([0, 0, 0, 0, 9, 0], np.float32)
-    chosen, weights = route(x, Router(gate, bias, None), np.zeros(4, np.int32), 2, 1.5)
+    chosen, weights = route(x, Router(gate, bias, None), np.zeros(tokens, np.int32), 2, 1.5)
     p = np.sqrt(np.log1p(np.exp(x @ gate.T)))
     assert (chosen[:, 0] == 4).all()
-    for t in range(4):
+    assert (chosen[:, 1] == np.where(np.arange(6) == 4, 0, p).argmax(1)).all()
+    for t in range(tokens):
         np.testing.assert_allclose(weights[t], 1.5 * p[t, chosen[t]] / p[t, chosen[t]].sum(), rtol=1e-4)
+
+
+def test_equal_scores_choose_the_lower_experts_alone_or_among_others():
+    x, router = np.ones((2, 8), np.float32), Router(np.ones((6, 8), np.float32), np.zeros(6, np.float32), None)
+    for tokens in (1, 2):
+        chosen, weights = route(x[:tokens], router, np.zeros(tokens, np.int32), 2, 1.5)
+        assert chosen.tolist() == [[0, 1]] * tokens
+        np.testing.assert_allclose(weights, 0.75, rtol=1e-6)
+
+
+@pytest.mark.parametrize("score", [-1e4, np.nan])
+def test_scores_of_damaged_weights_route_to_nonsense_and_no_error(score):
+    router = Router(np.full((6, 8), score, np.float32), np.zeros(6, np.float32), None)
+    chosen, weights = route(np.ones((1, 8), np.float32), router, np.zeros(1, np.int32), 2, 1.5)
+    assert chosen.shape == (1, 2) and np.isnan(weights).all()
 
 
 def test_a_hash_routed_layer_chooses_by_token_id():
@@ -169,6 +207,8 @@ def test_a_hash_routed_layer_chooses_by_token_id():
     chosen, weights = route(normal(3, 8), Router(normal(6, 8), None, table), np.array([2, 0, 1], np.int32), 2, 1.5)
     assert chosen.tolist() == [[5, 3], [0, 1], [4, 2]]
     np.testing.assert_allclose(weights.sum(1), 1.5, rtol=1e-5)
+    alone, _ = route(normal(1, 8), Router(normal(6, 8), None, table), np.array([1], np.int32), 2, 1.5)
+    assert alone.tolist() == [[4, 2]]
 
 
 def test_swiglu_clamps_the_gate_from_above_only():

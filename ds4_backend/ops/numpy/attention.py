@@ -30,18 +30,21 @@ def decode(q: Float, window: Float, compressed: Compressed | None, sinks: Float)
     """One token: q [H, d] over window rows [m, d], all of them visible. Returns [H, d]."""
     split, rows = len(window), None
     if compressed is not None:
-        seen = compressed.rows[: compressed.visible[0]]
-        rows = seen if compressed.chosen is None else seen.take(compressed.chosen[0], axis=0)
+        rows = compressed.rows[: compressed.visible[0]]
+        if compressed.chosen is not None:
+            rows = rows.take(compressed.chosen[0], 0)
     q = q * np.float32(q.shape[1] ** -0.5)
-    scores = np.empty((len(q), split + (0 if rows is None else len(rows))), np.float32)
+    scores = np.empty((len(q), split + (0 if rows is None else len(rows)) + 1), np.float32)
+    scores[:, -1] = sinks  # one more score, whose value is 0
     np.matmul(q, window.T, out=scores[:, :split])
     if rows is not None:
-        scores[:, split:] = (rows @ q.T).T  # the other way round takes twice as long for many rows
-    total = _softmax(scores, sinks)
-    out = scores[:, :split] @ window
+        scores[:, split:-1] = rows.dot(q.T).T  # the other way round takes twice as long for many rows
+    scores -= np.maximum.reduce(scores, 1, keepdims=True)
+    np.exp(scores, out=scores)
+    out = scores[:, :split].dot(window)
     if rows is not None:
-        out += scores[:, split:] @ rows
-    out /= total
+        out += scores[:, split:-1].dot(rows)
+    out /= np.add.reduce(scores, 1, keepdims=True)
     return out
 
 

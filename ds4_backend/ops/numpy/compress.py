@@ -24,9 +24,6 @@ def closed_windows(pairs: Float, ring: Float, segment: Segment, ratio: int) -> F
     first, last = start // ratio, (start + count) // ratio
     # the window that `start` falls into, and for CSA the one before it
     oldest = max(0, first - 1) * ratio if ratio == CSA else first * ratio
-    if count == 1:  # decode: most tokens close nothing, and the ring holds all that a closing one needs
-        ring[:, start % size] = pairs[:, 0]
-        return _pooled(ring[:, np.arange(oldest, start + 1) % size], first, ratio) if last > first else None
     rows = None
     if last > first:
         carried = ring[:, np.arange(oldest, start) % size]
@@ -34,6 +31,19 @@ def closed_windows(pairs: Float, ring: Float, segment: Segment, ratio: int) -> F
     kept = min(count, size)
     ring[:, np.arange(start + count - kept, start + count) % size] = pairs[:, count - kept :]
     return rows
+
+
+def window_of_one(value: Float, gate: Float, bias: Float, ring: Float, start: int, ratio: int) -> Float | None:
+    """`closed_windows` of the one token at `start` [c*width], its bias not yet added: most close nothing, and the ring
+    holds all that a closing one needs."""
+    place = start % ring.shape[1]
+    ring[0, place] = value
+    np.add(gate, bias, out=ring[1, place])
+    if (start + 1) % ratio:
+        return None
+    first = start // ratio
+    oldest = max(0, first - 1) * ratio if ratio == CSA else first * ratio
+    return _pooled(ring[:, np.arange(oldest, start + 1) % ring.shape[1]], first, ratio)
 
 
 def _pooled(tokens: Float, first: int, ratio: int) -> Float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise
+from math import exp, log1p, nan, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,8 @@ from ds4_backend.ops.numpy.store import Store
 Float = NDArray[np.float32]
 Observer = Callable[[str, NDArray[np.intp], Float], None]
 """Called with `gate_up` or `down`, expert ids [R] and the rows [R, width] that entered those experts."""
+SMALL = 32
+"""Up to so many experts one token is routed faster in plain floats than by numpy calls."""
 
 
 class Packed(NamedTuple):
@@ -42,7 +46,10 @@ def route(x: Float, router: Router, ids: NDArray[np.int32], used: int, scale: fl
 
     The bias moves the choice only, never the weights; a hash-routed layer chooses by token id.
     """
-    affinity = np.sqrt(np.logaddexp(linear(x, router.gate), np.float32(0)))
+    scores = linear(x, router.gate)
+    if len(x) == 1 and len(router.gate) <= SMALL:
+        return _route_of_one(scores[0].tolist(), router, ids, used, scale)
+    affinity = np.sqrt(np.logaddexp(scores, np.float32(0)))
     if router.table is not None:
         chosen = router.table[ids].astype(np.intp)
     else:
@@ -50,6 +57,22 @@ def route(x: Float, router: Router, ids: NDArray[np.int32], used: int, scale: fl
     weights = affinity[np.arange(len(x))[:, None], chosen]
     weights *= np.float32(scale) / weights.sum(1, keepdims=True)
     return chosen, weights
+
+
+def _route_of_one(
+    scores: list[float], router: Router, ids: NDArray[np.int32], used: int, scale: float
+) -> tuple[NDArray[np.intp], Float]:
+    """One token in plain floats."""
+    affinity = [sqrt(log1p(exp(-abs(score))) + max(score, 0.0)) for score in scores]
+    if router.bias is None:
+        assert router.table is not None
+        chosen = router.table[ids[0]].tolist()
+    else:
+        rank = [a + b for a, b in zip(affinity, router.bias.tolist(), strict=True)]
+        chosen = sorted(range(len(rank)), key=rank.__getitem__, reverse=True)[:used]  # stable: ties to the lower id
+    weights = [affinity[expert] for expert in chosen]
+    scale /= sum(weights) or nan  # damaged weights give nonsense, as with many tokens, and no error
+    return np.array([chosen], np.intp), np.array([[scale * weight for weight in weights]], np.float32)
 
 
 def mixture(x: Float, chosen: NDArray[np.intp], weights: Float, e: Packed, observe: Observer | None = None) -> Float:
@@ -66,26 +89,34 @@ def swiglu(gate_up: Float, clamp: float) -> Float:
     """
     width = gate_up.shape[1] // 2
     np.minimum(gate_up, clamp, out=gate_up)
+    np.maximum(gate_up, _lower(width, clamp), out=gate_up)
     gate, up = gate_up[:, :width], gate_up[:, width:]
-    raised = np.maximum(gate, -88)  # e^88 is the last that float32 holds
-    np.negative(raised, out=raised)
-    np.exp(raised, out=raised)
-    raised += 1
-    np.divide(gate, raised, out=raised)
-    np.maximum(up, -clamp, out=up)
-    raised *= up
-    return raised
+    out = np.negative(gate)
+    np.exp(out, out=out)
+    out += 1
+    np.divide(gate, out, out=out)
+    out *= up
+    return out
+
+
+@lru_cache
+def _lower(width: int, clamp: float) -> Float:
+    """Bounds [2F] from below: of the gate 88, as e^88 is the last that float32 holds (silu is 0 there), then of up."""
+    return np.repeat(np.array([-88, -clamp], np.float32), width)
 
 
 def _of_one(x: Float, chosen: list[int], weights: Float, e: Packed) -> Float:
     """One token [D]: its experts and the shared one side by side, so that the activation runs once."""
     chosen.append(-1)
     entered = np.empty((len(chosen), e.gate_up.shape[2]), np.float32)
-    for row, expert in zip(entered, chosen, strict=True):
-        np.dot(x, e.gate_up[expert], out=row)
+    for row, expert in enumerate(chosen):
+        x.dot(e.gate_up[expert], entered[row])
     middle = swiglu(entered, e.clamp)  # [k + 1, F]
     middle[:-1] *= weights[:, None]
-    return sum(row.dot(e.down[expert]) for expert, row in zip(chosen, middle, strict=True))
+    out = middle[-1].dot(e.down[-1])
+    for row, expert in enumerate(chosen[:-1]):
+        out += middle[row].dot(e.down[expert])
+    return out
 
 
 def _grouped(x: Float, chosen: NDArray[np.intp], weights: Float, e: Packed, observe: Observer | None) -> Float:

@@ -115,12 +115,9 @@ class NumpyOps(Ops):
     def compress(
         self, values: Float, gates: Float, compressor: Compressor, ratio: int, ordinal: int, kind: str, step: Step
     ) -> None:
-        pairs = np.empty((2, *values.shape), np.float32)  # [2, T, c*width]
-        pairs[0] = values
-        np.add(gates, compressor.ape[step.phases(ratio)], out=pairs[1])
         for segment in step.segments:
             ring = step.state.lanes[kind][ordinal][segment.span.slot]
-            rows = compress.closed_windows(pairs[:, segment.tokens], ring, segment, ratio)
+            rows = self._closed(segment, values, gates, compressor.ape, ring, ratio, step)
             if rows is None:
                 continue
             first = segment.span.start // ratio
@@ -188,6 +185,18 @@ class NumpyOps(Ops):
         return array
 
     # Parts of attention
+
+    def _closed(
+        self, s: Segment, values: Float, gates: Float, ape: Float, ring: Float, ratio: int, step: Step
+    ) -> Float | None:
+        """Pooled rows of the windows that a span closes; `ring` is brought up to date."""
+        if s.span.count == 1:
+            start = s.span.start
+            return compress.window_of_one(values[s.begin], gates[s.begin], ape[start % ratio], ring, start, ratio)
+        pairs = np.empty((2, s.span.count, values.shape[1]), np.float32)
+        pairs[0] = values[s.tokens]
+        np.add(gates[s.tokens], ape[step.phases(ratio)[s.tokens]], out=pairs[1])
+        return compress.closed_windows(pairs, ring, s, ratio)
 
     def _simulated(self, rows: Float) -> Float:
         return simulate.round_rows(rows, self.geometry.rope_dimension_count) if self.cache_simulation else rows
