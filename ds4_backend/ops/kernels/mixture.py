@@ -12,12 +12,12 @@ from ds4_backend.ops.base import Experts, Router
 from ds4_backend.ops.kernels import bodies
 from ds4_backend.ops.kernels.handles import Step
 from ds4_backend.ops.kernels.products import Products
-from ds4_backend.ops.kernels.projections import MOST_TOKENS, WARPS, Job
+from ds4_backend.ops.kernels.projections import MOST_TOKENS, SLICE_ROWS, Job
 from ds4_backend.ops.mlx.experts import mixture, route
 from ds4_backend.ops.mlx.linear import Blocks
 
-UP_ROWS, DOWN_ROWS = 2, 4
-"""Rows of a simdgroup in the decode kernels (constants R of their bodies)."""
+DOWN_ROWS = 4
+"""Rows of a threadgroup of `experts_down` (constant R of its body)."""
 
 
 class Mixture:
@@ -45,7 +45,7 @@ class Mixture:
         kernel = bodies.experts_up(g, e.gate.format_name, hashed, e.clamp, stride)
         bias, table = (step.array, router.table) if hashed else (router.bias, step.array)
         bias = x if hashed else bias
-        groups = (-(-g.expert_feed_forward_length // (WARPS * UP_ROWS)), used, tokens)
+        groups = (-(-g.expert_feed_forward_length // SLICE_ROWS), used, tokens)
         pairs = max(tokens * used, 8)
         mid, chosen, _ = self.launcher.run(
             kernel,

@@ -53,35 +53,74 @@ def token_slots(tokens: int) -> int:
     return _SLOTS[tokens]
 
 
-def rows_each(slots: int) -> int:
-    """Rows of a simdgroup: more share the loads of x, fewer keep more loads in flight."""
-    return 2 if slots == 1 else 4
+SLICE_ROWS = 16
+"""Rows of a threadgroup for one token: they share the loads of x, and 4096 rows still give every processor two."""
+
+
+def rows_of_block(job: Job, slots: int) -> int:
+    """Rows of a threadgroup. A block of a grouped matrix reads one group's x, so it lies within the group."""
+    if slots > 1:
+        return WARPS * 4
+    return SLICE_ROWS if job.rows // job.groups % SLICE_ROWS == 0 or job.groups == 1 else SLICE_ROWS // 2
 
 
 def blocks_of(jobs: Sequence[Job], slots: int) -> int:
     """Threadgroups of all jobs."""
-    return sum(-(-job.rows // (WARPS * rows_each(slots))) for job in jobs)
+    return sum(-(-job.rows // rows_of_block(job, slots)) for job in jobs)
+
+
+def libraries_of(jobs: Sequence[Job], slots: int) -> tuple[str, ...]:
+    """What the jobs' calls need, after `step` and `numbers`."""
+    paired = any(job.paired for job in jobs)
+    if slots == 1:
+        return ("blocks", "slices", "gate_slices") if paired else ("blocks", "slices")
+    return ("blocks", "products", "gates") if paired else ("blocks", "products")
+
+
+def part_size(jobs: Sequence[Job], slots: int) -> int:
+    """Floats of `part`, where the simdgroups' shares of one token's rows meet."""
+    return WARPS * SLICE_ROWS * max((job.weights for job in jobs), default=1) if slots == 1 else 1
 
 
 def parts_of(jobs: Sequence[Job], slots: int, out: str, out_stride: str, epsilon: float = 0.0) -> str:
     """The chain of jobs in a body: `block` is the threadgroup's number among theirs; weights are `w0`, `w1`, ..."""
-    text, number, previous, each = "", 0, 0, rows_each(slots)
+    text, number, previous = "", 0, 0
     for job in jobs:
-        blocks = -(-job.rows // (WARPS * each))
+        blocks = blocks_of([job], slots)
         condition = f"if (block < {blocks})" if not text else f"else if ((block -= {previous}) < {blocks})"
-        text += f"{condition} {{\n{_job(job, number, slots, out, out_stride, epsilon)}}}\n"
+        inner = _slice(job, number, out, epsilon) if slots == 1 else _job(job, number, slots, out, out_stride, epsilon)
+        text += f"{condition} {{\n{inner}}}\n"
         number, previous = number + job.weights, blocks
     return text
 
 
+def _slice(job: Job, number: int, out: str, epsilon: float) -> str:
+    """One token's rows: every simdgroup multiplies its slice, then a thread a row adds them up."""
+    each = rows_of_block(job, 1)
+    kind, sizes = f"{job.format}, {job.columns}, {WARPS}", f"{job.format}, {job.columns}, {each}, {WARPS}"
+    place = "lane, warp, grid);\nthreadgroup_barrier(mem_flags::mem_threadgroup);\n"
+    group = f" + first / {job.rows // job.groups} * {job.columns}" if job.groups > 1 else ""
+    text = f"const uint first = block * {each};\nfloat v[Slice<{job.columns}, {WARPS}>::VALUES];\n"
+    text += f"load_slice<{kind}>({job.x}{group}, v, lane, warp);\n"
+    if job.normed:
+        text += f"norm_slice<{kind}>(norm, v, part, {epsilon!r}f, lane, warp);\n"
+    value = f"sum_of<{each}, {WARPS}>(part, tid)"
+    if job.paired:
+        text += f"multiply_two<{sizes}>(w{number}, w{number + 1}, {job.rows}, v, part, first, {place}"
+        value = f"swiglu({value}, sum_of<{each}, {WARPS}>(part + {WARPS * each}, tid), {job.clamp!r}f)"
+    else:
+        text += f"multiply_one<{sizes}>(w{number}, {job.rows}, v, part, first, {place}"
+    return text + f"if (tid < {each} && first + tid < {job.rows}) {out}[{job.at} + first + tid] = {value};\n"
+
+
 def _job(job: Job, number: int, slots: int, out: str, out_stride: str, epsilon: float) -> str:
-    each = rows_each(slots)
-    first = f"(block * {WARPS} + warp) * {each}"
+    """Several tokens' rows: four to a simdgroup, which share the loads of every x."""
+    first = f"(block * {WARPS} + warp) * 4"
     common = f"{job.x}, {job.stride or job.columns}, tokens"
     end = f"{out} + {job.at}, {out_stride}, {first}, lane, grid);\n"
     values = ", ".join(["1.0f"] * slots)
     if job.paired:
-        sizes = f"{job.format}, {job.columns}, {each}, {slots}"
+        sizes = f"{job.format}, {job.columns}, 4, {slots}"
         call = f"gate_rows<{sizes}>(w{number}, w{number + 1}, {job.rows}, {common}, "
         return f"const float scale[{slots}] = {{{values}}};\n{call}{job.clamp!r}f, scale, {end}"
     scale = f"float scale[{slots}];\n"
@@ -89,7 +128,7 @@ def _job(job: Job, number: int, slots: int, out: str, out_stride: str, epsilon: 
         row = f"{job.x} + (t < tokens ? t : tokens - 1) * {job.stride or job.columns}"
         scale += f"for (uint t = 0; t < {slots}; ++t) scale[t] = rms_scale({row}, {job.columns}, {epsilon!r}f, lane);\n"
     call = (
-        f"project_rows<{job.format}, {job.columns}, {each}, {slots}, {'true' if job.normed else 'false'}>(w{number}, "
+        f"project_rows<{job.format}, {job.columns}, 4, {slots}, {'true' if job.normed else 'false'}>(w{number}, "
         f"{job.rows}, {max(job.rows // job.groups, 1)}, {common}, {job.x if not job.normed else 'norm'}, scale, "
     )
     return scale + call + end
@@ -117,6 +156,7 @@ def project(jobs: tuple[Job, ...], slots: int, out_stride: int, epsilon: float =
         ("step", "x", *norm, *weights, *extra),
         ("out",),
         THREADS,
-        libraries=("step", "numbers", "blocks", "products"),
+        {"PART": part_size(jobs, slots)},
+        libraries=("step", "numbers", *libraries_of(jobs, slots)),
         parts={"GRID_TABLE": table, "PARTS": parts_of(jobs, slots, "out", str(out_stride), epsilon)},
     )
