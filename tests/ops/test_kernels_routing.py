@@ -1,6 +1,6 @@
 """A near tie of the router may send two right implementations to different experts: that, and nothing else, may differ.
 
-ds4-tiny reads random ids here, far from what it was trained on, so that scores of its router lie close together: now and
+ds4-tiny reads random ids here, far from its training, so that scores of its router lie close together: now and
 then the second and the third expert are nearer than float16 inputs tell apart (docs/decisions.md).
 """
 

@@ -70,6 +70,24 @@ def hyper(g: Geometry, fn_type: str, post: bool, head: bool) -> Kernel:
 
 
 @geometry_cache
+def spread(g: Geometry, fn_type: str, post: bool) -> Kernel:
+    """(streams, y, mix, fn) -> (next streams, sums), of one token; `project` with `collapse` goes on from there."""
+    n = g.hyper_connection_count
+    constants: dict[str, int | float | str] = {
+        "D": g.embedding_length, "N": n, "MIXES": n * (n + 2), "POST": post, "FN": fn_type
+    }  # fmt: skip
+    return Kernel(
+        "spread", ("streams", "y", "mix", "fn"), ("next", "sums"), THREADS, constants, ("numbers", "hyper")
+    )
+
+
+def spread_shape(g: Geometry) -> tuple[int, int]:
+    """Shape of `sums`; the second is how many threadgroups `spread` has."""
+    n = g.hyper_connection_count
+    return n * (n + 2) + n * (n + 1) // 2, -(-g.embedding_length // 128)
+
+
+@geometry_cache
 def embed(g: Geometry, format: str) -> Kernel:
     """(step, table) -> streams."""
     table, extra = grid_table([format])

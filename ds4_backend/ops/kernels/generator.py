@@ -61,8 +61,10 @@ def header(libraries: tuple[str, ...], language: str) -> str:
     """Prelude and libraries, in order, as the text that goes before a kernel. `tiles` differs by language, too."""
     texts = [squeeze(compact(source(f"prelude_{language}.h")))]
     for name in libraries:
-        own = name == "tiles"
-        texts.append(squeeze(compact(source(f"tiles_{language}.h"))) if own else render(source(f"{name}.msl"), language))
+        if name == "tiles":
+            texts.append(squeeze(compact(source(f"tiles_{language}.h"))))
+        else:
+            texts.append(render(source(f"{name}.msl"), language))
     return "".join(texts)
 
 

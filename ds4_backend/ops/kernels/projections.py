@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from ds4_backend.ops.kernels.kernel import Kernel
 
@@ -45,6 +46,21 @@ class Job:
         return 2 if self.paired else 1
 
 
+class Collapse(NamedTuple):
+    """That x is made of one token's streams on the way: `n` streams of `width`, and the hyper-connection's numbers."""
+
+    n: int
+    width: int
+    epsilon: float
+    hc_epsilon: float
+    rounds: int
+
+    @property
+    def blocks(self) -> int:
+        """Threadgroups that write what others want: output gates and mixing, and x."""
+        return 1 + -(-self.width // (THREADS * 4))
+
+
 _SLOTS = (1, 1, 2, 4, 4, 8, 8, 8, 8)
 
 
@@ -82,26 +98,47 @@ def part_size(jobs: Sequence[Job], slots: int) -> int:
     return WARPS * SLICE_ROWS * max((job.weights for job in jobs), default=1) if slots == 1 else 1
 
 
-def parts_of(jobs: Sequence[Job], slots: int, out: str, out_stride: str, epsilon: float = 0.0) -> str:
+def parts_of(
+    jobs: Sequence[Job], slots: int, out: str, out_stride: str, epsilon: float = 0.0, collapse: Collapse | None = None
+) -> str:
     """The chain of jobs in a body: `block` is the threadgroup's number among theirs; weights are `w0`, `w1`, ..."""
-    text, number, previous = "", 0, 0
+    text, number, previous = _collapsing(collapse) if collapse else "", 0, collapse.blocks if collapse else 0
     for job in jobs:
         blocks = blocks_of([job], slots)
         condition = f"if (block < {blocks})" if not text else f"else if ((block -= {previous}) < {blocks})"
-        inner = _slice(job, number, out, epsilon) if slots == 1 else _job(job, number, slots, out, out_stride, epsilon)
+        if slots == 1:
+            inner = _slice(job, number, out, epsilon, collapse)
+        else:
+            inner = _job(job, number, slots, out, out_stride, epsilon)
         text += f"{condition} {{\n{inner}}}\n"
         number, previous = number + job.weights, blocks
     return text
 
 
-def _slice(job: Job, number: int, out: str, epsilon: float) -> str:
+def _collapsing(c: Collapse) -> str:
+    """The gates, for every threadgroup; the first ones write what later launches want."""
+    numbers = f"{c.epsilon!r}f, {c.hc_epsilon!r}f"
+    return (
+        f"const InputGates<{c.n}> gates = input_gates<{c.n}, {c.width}>(sums, scales, base, {numbers}, lane);\n"
+        f"if (block == 0) {{\nif (warp == 0) write_mixed<{c.n}, {c.width}>(sums, scales, base, mixed, {numbers}, "
+        f"{c.rounds}, lane);\n}} else if (block < {c.blocks}) {{\n"
+        f"const uint d = (block - 1) * {THREADS * 4} + tid * 4;\nif (d < {c.width}) {{\nfloat four[4];\n"
+        f"collapse_four<{c.n}, {c.width}>(x + d, norm + d, gates, four);\n"
+        "for (uint i = 0; i < 4; ++i) collapsed[d + i] = four[i];\n}\n}\n"
+    )
+
+
+def _slice(job: Job, number: int, out: str, epsilon: float, collapse: Collapse | None) -> str:
     """One token's rows: every simdgroup multiplies its slice, then a thread a row adds them up."""
     each = rows_of_block(job, 1)
     kind, sizes = f"{job.format}, {job.columns}, {WARPS}", f"{job.format}, {job.columns}, {each}, {WARPS}"
     place = "lane, warp, grid);\nthreadgroup_barrier(mem_flags::mem_threadgroup);\n"
     group = f" + first / {job.rows // job.groups} * {job.columns}" if job.groups > 1 else ""
     text = f"const uint first = block * {each};\nfloat v[Slice<{job.columns}, {WARPS}>::VALUES];\n"
-    text += f"load_slice<{kind}>({job.x}{group}, v, lane, warp);\n"
+    if collapse:
+        text += f"collapse_slice<{kind}, {collapse.n}>({job.x}, norm, gates, v, lane, warp);\n"
+    else:
+        text += f"load_slice<{kind}>({job.x}{group}, v, lane, warp);\n"
     if job.normed:
         text += f"norm_slice<{kind}>(norm, v, part, {epsilon!r}f, lane, warp);\n"
     value = f"sum_of<{each}, {WARPS}>(part, tid)"
@@ -146,17 +183,22 @@ def grid_table(formats: Sequence[str]) -> tuple[str, tuple[str, ...]]:
 
 
 @cache
-def project(jobs: tuple[Job, ...], slots: int, out_stride: int, epsilon: float = 0.0) -> Kernel:
-    """out [T, out_stride] from `x` through the jobs' matrices `w0`, ...; `norm` is an input where a job is normed."""
+def project(jobs: tuple[Job, ...], slots: int, out_stride: int, collapse: Collapse | None = None) -> Kernel:
+    """out [T, out_stride] from `x` through the jobs' matrices `w0`, ...
+
+    With `collapse` x is streams, `sums` what `spread` made of them; (out, mixed, collapsed) are the outputs.
+    """
     table, extra = grid_table([job.format for job in jobs])
     weights = tuple(f"w{i}" for i in range(sum(job.weights for job in jobs)))
-    norm = ("norm",) if any(job.normed for job in jobs) else ()
+    more = ("sums", "scales", "base", "norm") if collapse else ()
+    text = parts_of(jobs, slots, "out", str(out_stride), collapse=collapse)
+    libraries = libraries_of(jobs, slots)
     return Kernel(
         "project",
-        ("step", "x", *norm, *weights, *extra),
-        ("out",),
+        ("step", "x", *more, *weights, *extra),
+        ("out", "mixed", "collapsed") if collapse else ("out",),
         THREADS,
         {"PART": part_size(jobs, slots)},
-        libraries=("step", "numbers", *libraries_of(jobs, slots)),
-        parts={"GRID_TABLE": table, "PARTS": parts_of(jobs, slots, "out", str(out_stride), epsilon)},
+        libraries=("step", "numbers", *libraries, *(("hyper", "collapse") if collapse else ())),
+        parts={"GRID_TABLE": table, "PARTS": text},
     )
