@@ -1,5 +1,6 @@
 """The parts of `benchmarks/gpu` that say where a step's time goes, without a GPU."""
 
+import itertools
 import struct
 import sys
 from pathlib import Path
@@ -12,11 +13,17 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "benchmarks" / "gpu"), str(ROOT / "tests" / "ops")]
 
 import bodies  # noqa: E402
+import part_compile  # noqa: E402
 import part_layers  # noqa: E402
 import tracing  # noqa: E402
-from test_kernels_launches import blank_model  # noqa: E402
+from test_kernels_launches import BlankLauncher, blank_model  # noqa: E402
 
 from ds4_backend.gguf.geometry import CSA  # noqa: E402
+from ds4_backend.gguf.shapes import FLASH, TINY, first_layers  # noqa: E402
+from ds4_backend.measure.synth import random_tensors  # noqa: E402
+from ds4_backend.model import Model  # noqa: E402
+from ds4_backend.model.weights import bind  # noqa: E402
+from ds4_backend.ops.kernels.ops import KernelOps  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +39,7 @@ def step():
 def test_a_recorded_step_holds_every_launch_and_leaves_the_launcher_as_it_was(step):
     recorded, model = step
     names = [launch.kernel.body for launch in recorded]
-    assert names[0] == "embed" and names.count("hyper") == 3 and names[-1] == "project"
+    assert names[0] == "embed" and names.count("spread") == 2 and names[-2:] == ["hyper", "project"]
     assert not isinstance(model.ops.attention.launcher, bodies.Recorder)
     keys = list(bodies.by_key(recorded))
     assert len([key for key in keys if key.startswith("project")]) >= 4, "products of other shapes are other rows"
@@ -65,7 +72,7 @@ def test_traced_kernels_find_the_launch_that_they_were(step):
 
 def test_a_chain_runs_its_launches_one_after_another(step):
     recorded, model = step
-    group = [launch for launch in recorded if launch.kernel.body == "hyper"]
+    group = [launch for launch in recorded if launch.kernel.body == "spread"]
     model.ops.launcher.asked.clear()
     result = bodies.chained(model.ops.launcher, group, repeat=2)
     assert len(model.ops.launcher.asked) == 3 * len(group)
@@ -86,7 +93,7 @@ def test_a_kernels_record_is_read_where_cupti_puts_its_fields():
 def test_cases_that_share_kernels_share_a_process_and_none_is_lost():
     asked = part_layers.chosen(quick=False)
     parts = part_layers.share(asked, 9)
-    assert sorted(map(str, sum(parts, []))) == sorted(map(str, asked)) and len(asked) == 33
+    assert sorted(map(str, itertools.chain(*parts))) == sorted(map(str, asked)) and len(asked) == 33
     where = {}
     for number, part in enumerate(parts):
         for stage, case in part:
@@ -97,8 +104,30 @@ def test_cases_that_share_kernels_share_a_process_and_none_is_lost():
 def test_results_are_gathered_as_they_come(tmp_path, monkeypatch):
     monkeypatch.setattr(part_layers.results, "FILE", tmp_path / "results.json")
     asked = part_layers.chosen(quick=True)
-    line = '{"stage": "layers_tiny", "case": "a", "seconds": 1.0, "results": [{"case": "a", "phase": "decode", "ok": true}]}'
+    found = '"results": [{"case": "a", "phase": "decode", "ok": true}]'
+    line = f'{{"stage": "layers_tiny", "case": "a", "seconds": 1.0, {found}}}'
     (tmp_path / "0.jsonl").write_text(line + "\n" + line[:20])
     part_layers.gather(tmp_path, asked)
     stage = part_layers.results.load()["layers_tiny"]
     assert stage["ok"] and stage["all_ok"] and stage["cases"] == stage["of"] == 1
+
+
+def test_the_processes_that_compile_share_exactly_the_kernels_that_the_model_launches():
+    g, launcher = first_layers(TINY, 3), BlankLauncher()
+    ops = KernelOps(g, launcher, cache_simulation=True)
+    part_compile.walk(Model(g, ops, bind(random_tensors(g, "q2"), g, ops)))
+    wanted = {kernel.name for kernel, _, _ in launcher.asked}
+    shares = []
+    for number in range(3):
+        share = part_compile.Share(BlankLauncher(), "metal", number, 3)
+        part_compile.walk(part_compile.blank_model(g, "q2", share))
+        shares.append(share)
+    assert set(shares[0].seen) == wanted and len(wanted) > 30
+    assert sorted(itertools.chain(*(share.mine for share in shares))) == sorted(wanted)
+    assert {"spread", "hyper", "score", "tiles", "keep"} <= {kernel.body for kernel, _, _ in launcher.asked}
+
+
+def test_a_few_layers_have_every_kind_and_both_routers():
+    cut = part_compile.few_layers(FLASH)
+    assert cut.block_count == 4 and set(cut.attention_compress_ratios) == set(FLASH.attention_compress_ratios)
+    assert cut.hash_layer_count < cut.block_count
