@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec
 from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
 from ds4_backend.ops.kernels.kernel import Kernel
 from ds4_backend.ops.kernels.projections import (
-    SLICE_ROWS,
+    GATE_ROWS,
     THREADS,
     WARPS,
     Job,
@@ -187,7 +187,7 @@ def append(
         text += parts_of(jobs, slots, "out", str(sum(job.rows for job in jobs)), g.attention_layer_norm_rms_epsilon)
         text += "}\n}\n"
     constants = _row_constants(g, ratio, simulated) | {
-        "P_STRIDE": stride, "KV_AT": columns[0], "PART": part_size(jobs, slots) if jobs else 1
+        "P_STRIDE": stride, "KV_AT": columns[0], "PART": part_size(slots) if jobs else 1
     }  # fmt: skip
     return Kernel(
         "append",
@@ -278,7 +278,7 @@ def experts_up(g: Geometry, format: str, hashed: bool, clamp: float, logits_stri
     grid, extra = grid_table([format])
     constants = _expert_constants(g) | {
         "FORMAT": format, "HASHED": hashed, "CLAMP": float(clamp), "SCALE": float(g.expert_weights_scale),
-        "LOGITS_STRIDE": logits_stride, "ROWS": SLICE_ROWS, "WARPS": WARPS,
+        "LOGITS_STRIDE": logits_stride, "ROWS": GATE_ROWS, "WARPS": WARPS,
     }  # fmt: skip
     return Kernel(
         "experts_up", ("step", "x", "logits", "bias", "table", "gate", "up", *extra), ("mid", "chosen", "shares"),

@@ -12,7 +12,7 @@ from ds4_backend.ops.base import Experts, Router
 from ds4_backend.ops.kernels import bodies
 from ds4_backend.ops.kernels.handles import Collapsed, Step
 from ds4_backend.ops.kernels.products import Products
-from ds4_backend.ops.kernels.projections import MOST_TOKENS, SLICE_ROWS, Job
+from ds4_backend.ops.kernels.projections import GATE_ROWS, MOST_TOKENS, Job
 from ds4_backend.ops.mlx.experts import mixture, route
 from ds4_backend.ops.mlx.linear import Blocks
 
@@ -50,7 +50,7 @@ class Mixture:
         kernel = bodies.experts_up(g, e.gate.format_name, hashed, e.clamp, stride)
         bias, table = (step.array, router.table) if hashed else (router.bias, step.array)
         bias = x if hashed else bias
-        groups = (-(-g.expert_feed_forward_length // SLICE_ROWS), used, tokens)
+        groups = (-(-g.expert_feed_forward_length // GATE_ROWS), used, tokens)
         pairs = max(tokens * used, 8)
         mid, chosen, _ = self.launcher.run(
             kernel,

@@ -69,14 +69,17 @@ def token_slots(tokens: int) -> int:
     return _SLOTS[tokens]
 
 
-SLICE_ROWS = 16
-"""Rows of a threadgroup for one token: they share the loads of x, and 4096 rows still give every processor two."""
+SLICE_ROWS, GATE_ROWS = 16, 8
+"""Rows of a threadgroup for one token, of one matrix and of two: they share the loads of x, and 4096 rows (2048 of two)
+still give every processor two threadgroups."""
 
 
 def rows_of_block(job: Job, slots: int) -> int:
     """Rows of a threadgroup. A block of a grouped matrix reads one group's x, so it lies within the group."""
     if slots > 1:
         return WARPS * 4
+    if job.paired:
+        return GATE_ROWS
     return SLICE_ROWS if job.rows // job.groups % SLICE_ROWS == 0 or job.groups == 1 else SLICE_ROWS // 2
 
 
@@ -93,9 +96,9 @@ def libraries_of(jobs: Sequence[Job], slots: int) -> tuple[str, ...]:
     return ("blocks", "products", "gates") if paired else ("blocks", "products")
 
 
-def part_size(jobs: Sequence[Job], slots: int) -> int:
+def part_size(slots: int) -> int:
     """Floats of `part`, where the simdgroups' shares of one token's rows meet."""
-    return WARPS * SLICE_ROWS * max((job.weights for job in jobs), default=1) if slots == 1 else 1
+    return WARPS * max(SLICE_ROWS, 2 * GATE_ROWS) if slots == 1 else 1
 
 
 def parts_of(
@@ -172,14 +175,13 @@ def _job(job: Job, number: int, slots: int, out: str, out_stride: str, epsilon: 
 
 
 def grid_table(formats: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """The text that gets the table where a format needs it, and the input to add."""
-    if GRID not in formats:
-        return "threadgroup uint grid[1];", ()
-    return (
-        "threadgroup uint grid[512];\n"
-        "for (uint i = thread_index_in_threadgroup; i < 512; i += THREADS) grid[i] = iq2_grid[i];\n"
-        "threadgroup_barrier(mem_flags::mem_threadgroup);"
-    ), ("iq2_grid",)
+    """The text of `grid`, a zero and behind it the table where a format needs it, and the input to add."""
+    reads = GRID in formats
+    text = f"threadgroup uint grid[{514 if reads else 2}];\nif (thread_index_in_threadgroup < 2) "
+    text += "grid[thread_index_in_threadgroup] = 0;\n"
+    if reads:
+        text += "for (uint i = thread_index_in_threadgroup; i < 512; i += THREADS) grid[2 + i] = iq2_grid[i];\n"
+    return text + "threadgroup_barrier(mem_flags::mem_threadgroup);", ("iq2_grid",) if reads else ()
 
 
 @cache
@@ -198,7 +200,7 @@ def project(jobs: tuple[Job, ...], slots: int, out_stride: int, collapse: Collap
         ("step", "x", *more, *weights, *extra),
         ("out", "mixed", "collapsed") if collapse else ("out",),
         THREADS,
-        {"PART": part_size(jobs, slots)},
+        {"PART": part_size(slots)},
         libraries=("step", "numbers", *libraries, *(("hyper", "collapse") if collapse else ())),
         parts={"GRID_TABLE": table, "PARTS": text},
     )
