@@ -177,10 +177,10 @@ def _job(job: Job, number: int, slots: int, out: str, out_stride: str, epsilon: 
 def grid_table(formats: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     """The text of `grid`, a zero and behind it the table where a format needs it, and the input to add."""
     reads = GRID in formats
-    text = f"threadgroup uint grid[{514 if reads else 2}];\nif (thread_index_in_threadgroup < 2) "
-    text += "grid[thread_index_in_threadgroup] = 0;\n"
-    if reads:
-        text += "for (uint i = thread_index_in_threadgroup; i < 512; i += THREADS) grid[2 + i] = iq2_grid[i];\n"
+    thread = "thread_index_in_threadgroup"
+    text = f"threadgroup uint grid[{514 if reads else 2}];\nif ({thread} < 2) grid[{thread}] = 0;\n"
+    if reads:  # 64 more than each magnitude, as its `unpack` wants them
+        text += f"for (uint i = {thread}; i < 512; i += THREADS) grid[2 + i] = iq2_grid[i] + 0x40404040u;\n"
     return text + "threadgroup_barrier(mem_flags::mem_threadgroup);", ("iq2_grid",) if reads else ()
 
 

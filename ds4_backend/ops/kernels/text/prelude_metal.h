@@ -14,6 +14,7 @@ inline float smaller(float a, float b) { return a < b ? a : b; }
 inline float nearest_even(float x) { return rint(x); }
 inline uint ones_in(uint x) { return popcount(x); }
 inline float byte_less(uint word, uint i, float less) { return float((word >> (8 * i)) & 255u) - less; }
+inline float byte_over(uint word, uint i) { return as_type<float>(0x3f000000u | ((word >> (8 * i)) & 255u) << 16); }
 inline void count_one(threadgroup uint* counter) {
   atomic_fetch_add_explicit((threadgroup atomic_uint*)counter, 1u, memory_order_relaxed);
 }
