@@ -6,6 +6,7 @@ time is over.
 
 from __future__ import annotations
 
+import faulthandler
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -38,6 +39,8 @@ class Sizes:
     crowd: int = 8
 
 
+TRACE_SECONDS = 90
+"""After this the process ends, and the part goes on in another."""
 QUICK = Sizes((64, 200), (1000,), 200, 1280, 2, (200, 300), 2)
 
 
@@ -129,7 +132,11 @@ class Bench:
         """Every kernel of a decoded token, of eight side by side, and of a chunk of prefill."""
         model = self.loaded()
         chunk = min(model.prefill_tokens, self.sizes.profiled[0])
-        return stages_profile.trace(model, self.sizes.profiled, self.sizes.crowd, chunk)
+        faulthandler.dump_traceback_later(TRACE_SECONDS, exit=True)  # a tracer that hangs must not take the rest
+        try:
+            return stages_profile.trace(model, self.sizes.profiled, self.sizes.crowd, chunk)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
     def replay(self) -> dict[str, Any]:
         """Each body alone, where no trace is to be had."""
