@@ -2,11 +2,8 @@
 
     python benchmarks/kernels.py MODEL.gguf --ops cuda --contexts 512,8192 --steps 40 --prefill 2048
 
-Contexts are made of random pages, so weights may be random, too (`ds4-backend debug synth`). For the time of every
-launch on an NVIDIA GPU run one step under its profiler:
-
-    ncu --clock-control none --csv --kernel-name regex:ds4_ --launch-skip 2000 --launch-count 480 \\
-        --metrics gpu__time_duration.sum,dram__bytes_read.sum python benchmarks/kernels.py MODEL.gguf --steps 6
+Contexts are made of random pages, so weights may be random, too (`ds4-backend debug synth`). `benchmarks/gpu/run.py`
+traces every kernel of a step.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ def read() -> argparse.Namespace:
     parser.add_argument("--ops", default="cuda")
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--quick", action="store_true", help="small sizes, to try the script itself")
-    parser.add_argument("--once", action="store_true", help="of the profile: the run that is looked at")
+    parser.add_argument("--worker", help="of the layers: which of how many processes this is")
+    parser.add_argument("--out", type=Path, help="of a worker: where its results go")
     return parser.parse_args()
 
 

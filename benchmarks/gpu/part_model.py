@@ -6,6 +6,7 @@ time is over.
 
 from __future__ import annotations
 
+import faulthandler
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ import mlx.core as mx
 import numpy as np
 import options
 import results
+import stages_profile
 
 from ds4_backend.gguf.reader import open_gguf
 from ds4_backend.measure import frontiers as f
@@ -33,9 +35,13 @@ class Sizes:
     batch: int = 2048
     restored: int = 100_000 // 128 * 128
     gen_tokens: int = 64
+    profiled: tuple[int, ...] = (2048, 32768)
+    crowd: int = 8
 
 
-QUICK = Sizes((64, 200), (1000,), 200, 1280, 2)
+TRACE_SECONDS = 90
+"""After this the process ends, and the part goes on in another."""
+QUICK = Sizes((64, 200), (1000,), 200, 1280, 2, (200, 300), 2)
 
 
 class Bench:
@@ -82,8 +88,20 @@ class Bench:
             times[f"{name}_seconds"] = time.perf_counter() - start
         row = f.decode_row(model, sequence, logits, self.sizes.gen_tokens, None)
         sequence.release()
+        start = time.perf_counter()
+        self.warm()
+        times["rest_seconds"] = time.perf_counter() - start
         finite = bool(np.isfinite(logits).all())
         return times | {"finite": finite, "deviation": float(logits.std()), **asdict(row)}
+
+    def warm(self) -> None:
+        """What only long contexts and several conversations launch, so that no row below compiles anything."""
+        model = self.loaded()
+        for count, tokens in ((1, 9), (1, 1), (2, 1), (4, 1), (8, 1)):
+            crowd = [synthetic_sequence(model, self.sizes.read[-1] // 4, seed) for seed in range(count)]
+            model.forward([(one, [1] * tokens) for one in crowd])
+            for one in crowd:
+                one.release()
 
     def read(self) -> dict[str, Any]:
         """Prefill and decode at contexts that are really read."""
@@ -109,6 +127,23 @@ class Bench:
         """Conversations side by side at 2,048 tokens each."""
         rates = f.batch_rates(self.loaded(), (1, 2, 4, 8), self.sizes.batch, self.sizes.gen_tokens)
         return {"tokens_per_second": rates, "gain": rates[8] / rates[1]}
+
+    def trace(self) -> dict[str, Any]:
+        """Every kernel of a decoded token, of eight side by side, and of a chunk of prefill."""
+        model = self.loaded()
+        chunk = min(model.prefill_tokens, self.sizes.profiled[0])
+        faulthandler.dump_traceback_later(TRACE_SECONDS, exit=True)  # a tracer that hangs must not take the rest
+        try:
+            return stages_profile.trace(model, self.sizes.profiled, self.sizes.crowd, chunk)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    def replay(self) -> dict[str, Any]:
+        """Each body alone, where no trace is to be had."""
+        stage = results.load().get("trace", {})
+        if any("rows" in step for step in stage.values() if isinstance(step, dict)):
+            return {"skipped": "the trace says more"}
+        return stages_profile.replay(self.loaded(), self.sizes.profiled[0])
 
     def restore(self) -> dict[str, Any]:
         """A conversation of 100,000 tokens from host arrays, as the disk cache hands them over."""
@@ -149,6 +184,8 @@ class Bench:
             ("first", self.first, 20),
             ("read", self.read, 20),
             ("batch", self.batch, 15),
+            ("trace", self.trace, 15),
+            ("replay", self.replay, 15),
             ("synthetic", self.synthetic, 30),
             ("restore", self.restore, 20),
             ("unload", self.unload, 2),

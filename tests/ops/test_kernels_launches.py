@@ -15,7 +15,7 @@ from ds4_backend.model import Model
 from ds4_backend.model.weights import bind
 from ds4_backend.ops.kernels import bodies
 from ds4_backend.ops.kernels.ops import KernelOps
-from ds4_backend.ops.kernels.projections import Job, project
+from ds4_backend.ops.kernels.projections import Collapse, Job, project
 
 KINDS = {"window": SLIDING, "csa": CSA, "hca": HCA}
 SIZES = {"half": 2, "float": 4, "int": 4, "uint": 4, "ulong": 8}
@@ -58,8 +58,9 @@ def launches_of_a_step(model, launcher, count=1, sequences=1):
 @pytest.mark.parametrize("sequences", [1, 3, 8])
 def test_a_layer_takes_eleven_launches_to_decode(kind, sequences):
     names = launches_of_a_step(*blank_model(KINDS[kind]), sequences=sequences)
-    attention = ["hyper", "project", "append", "attend", "combine", "project", "project"]
-    assert names == [*attention, "hyper", "project", "experts_up", "experts_down"]
+    first = "spread" if sequences == 1 else "hyper"
+    attention = [first, "project", "append", "attend", "combine", "project", "project"]
+    assert names == [*attention, first, "project", "experts_up", "experts_down"]
 
 
 def test_a_layer_that_chooses_rows_takes_two_more_and_the_network_no_more_than_twelve_a_layer():
@@ -124,6 +125,12 @@ def kernels_of(g: Geometry):
         yield from (bodies.keep(g, ratio, columns[ratio], stride), bodies.combine(g, ratio))
     yield from (bodies.score(g, True, 4096, stride, 0, index), bodies.top_k(g), bodies.plan(g), bodies.gather(g))
     yield from (bodies.hyper(g, "half", True, head) for head in (False, True))
+    yield from (bodies.spread(g, "half", post) for post in (False, True))
+    d, f = g.embedding_length, g.expert_feed_forward_length
+    how = Collapse(g.hyper_connection_count, d, 1e-6, 1e-6, 20)
+    yield project((Job("Q8_0", low, d, 0), Job("F16", 1024, d, low)), 1, low + 1024, how)
+    yield project((Job("F16", 256, d, 0), Job("Q8_0", f, d, 256, paired=True, clamp=10.0)), 1, 256 + f, how)
+    yield project((Job("Q8_0", 8 * low, width // 8, 0, stride=width, groups=8),), 1, 8 * low)
     for format in ("IQ2_XXS", "Q2_K", "Q4_K", "MXFP4"):
         yield bodies.experts_up(g, format, False, 10.0, 2304)
         yield bodies.experts_down(g, format, "Q8_0", 2304, 256)

@@ -75,14 +75,31 @@ def test_every_format_side_by_side_at_odd_sizes(language, tokens):
 @pytest.mark.slow
 @pytest.mark.parametrize("language", ["metal", "cuda"])
 @pytest.mark.parametrize(("name", "columns"), [("Q8_0", 96), ("F16", 40), ("F32", 8), ("MXFP4", 32), ("BF16", 264)])
-def test_rows_that_end_within_a_tile(language, name, columns):
+@pytest.mark.parametrize("tokens", [1, 2])
+def test_rows_that_end_within_a_tile(language, name, columns, tokens):
     blocks, values = matrix(name, 5, columns)
-    x = normal(2, columns)
-    job = Job(name, 5, columns, 0)
-    (got,) = ShimLauncher(language).run(
-        project((job,), 2, 5), [header(2), mx.array(x), blocks.raw], [((2, 5), "float32")], (blocks_of([job], 2), 1, 1)
-    )
+    x, job = normal(tokens, columns), Job(name, 5, columns, 0)
+    inputs, groups = [header(tokens), mx.array(x), blocks.raw], (blocks_of([job], tokens), 1, 1)
+    (got,) = ShimLauncher(language).run(project((job,), tokens, 5), inputs, [((tokens, 5), "float32")], groups)
     assert_close(got, x @ values.T)
+
+
+@pytest.mark.parametrize(("language", "columns"), [("cuda", 1088), pytest.param("metal", 1536, marks=pytest.mark.slow)])
+def test_groups_and_pairs_of_one_token(language, columns):
+    """Widths whose tiles four simdgroups do not share evenly; groups of fewer rows than a threadgroup takes."""
+    (a, left), (b, gate), (c, up) = (matrix("Q8_0", rows, columns) for rows in (24, 9, 9))
+    x = normal(1, 3 * columns)
+    jobs = (
+        Job("Q8_0", 24, columns, 0, stride=3 * columns, groups=3),
+        Job("Q8_0", 9, columns, 24, paired=True, clamp=0.5),
+    )
+    inputs = [header(1), mx.array(x), a.raw, b.raw, c.raw]
+    groups = (blocks_of(jobs, 1), 1, 1)
+    (got,) = ShimLauncher(language).run(project(jobs, 1, 33), inputs, [((1, 33), "float32")], groups)
+    low = np.concatenate([x[0, i * columns :][:columns] @ left[i * 8 :][:8].T for i in range(3)])
+    g, u = (np.minimum(x[0, :columns] @ w.T, 0.5) for w in (gate, up))
+    wanted = np.concatenate([low, g / (1 + np.exp(-g)) * np.maximum(u, -0.5)])
+    assert_close(got[0], wanted)
 
 
 @pytest.mark.slow

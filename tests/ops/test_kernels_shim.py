@@ -11,8 +11,8 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason=WHY_NOT)
 X = np.arange(64, dtype=np.float32)
 
 
-def run(body, language, lanes=64, outputs=64):
-    kernel = Kernel("append", ("x",), ("y",), lanes, parts={"BODY": body})
+def run(body, language, lanes=64, outputs=64, libraries=()):
+    kernel = Kernel("append", ("x",), ("y",), lanes, libraries=libraries, parts={"BODY": body})
     (got,) = ShimLauncher(language).run(kernel, [mx.array(X)], [((outputs,), "float32")], (1, 1, 1))
     return np.array(got)
 
@@ -76,6 +76,6 @@ for (uint e = 0; e < TILE_ELEMENTS; ++e) tile_set(sum, e, tile_get(sum, e) * til
 tile_product(sum, ta, tt);
 tile_store(sum, y, 16);
 """
-    got = run(body, language, lanes=32, outputs=256).reshape(16, 16)
+    got = run(body, language, lanes=32, outputs=256, libraries=("tiles",)).reshape(16, 16)
     a, b = (X[np.arange(256) % n].reshape(16, 16) for n in (61, 53))
     np.testing.assert_array_equal(got, (a @ b) * np.arange(16)[:, None] + a @ b.T)

@@ -8,7 +8,16 @@ from typing import Any, Concatenate, ParamSpec
 
 from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
 from ds4_backend.ops.kernels.kernel import Kernel
-from ds4_backend.ops.kernels.projections import THREADS, Job, grid_table, parts_of
+from ds4_backend.ops.kernels.projections import (
+    GATE_ROWS,
+    THREADS,
+    WARPS,
+    Job,
+    grid_table,
+    libraries_of,
+    part_size,
+    parts_of,
+)
 
 HYPER_THREADS, TOP_K_THREADS, TILE_THREADS = 256, 512, 256
 """CUDA gives a thread up to 255 registers: of those, 256 threads always fit on a processor."""
@@ -17,6 +26,8 @@ TILE = 64
 LATE = 8
 """Tokens that a span may append before anybody reads: rings are longer by as many."""
 CSA_RING, HCA_RING = 8 + LATE, 128 + LATE
+MOST_SPLITS = 48
+"""Splits of decode attention at most: with four head tiles more threadgroups than any GPU has processors."""
 
 P = ParamSpec("P")
 
@@ -55,7 +66,25 @@ def hyper(g: Geometry, fn_type: str, post: bool, head: bool) -> Kernel:
         "ROUNDS": g.hyper_connection_sinkhorn_iterations,
     }  # fmt: skip
     inputs = ("streams", "y", "mix", "fn", "scales", "base", "norm")
-    return Kernel("hyper", inputs, ("next", "mixed", "x"), HYPER_THREADS, constants, ("hyper",))
+    return Kernel("hyper", inputs, ("next", "mixed", "x"), HYPER_THREADS, constants, ("numbers", "hyper"))
+
+
+@geometry_cache
+def spread(g: Geometry, fn_type: str, post: bool) -> Kernel:
+    """(streams, y, mix, fn) -> (next streams, sums), of one token; `project` with `collapse` goes on from there."""
+    n = g.hyper_connection_count
+    constants: dict[str, int | float | str] = {
+        "D": g.embedding_length, "N": n, "MIXES": n * (n + 2), "POST": post, "FN": fn_type
+    }  # fmt: skip
+    return Kernel(
+        "spread", ("streams", "y", "mix", "fn"), ("next", "sums"), THREADS, constants, ("numbers", "hyper")
+    )
+
+
+def spread_shape(g: Geometry) -> tuple[int, int]:
+    """Shape of `sums`; the second is how many threadgroups `spread` has."""
+    n = g.hyper_connection_count
+    return n * (n + 2) + n * (n + 1) // 2, -(-g.embedding_length // 128)
 
 
 @geometry_cache
@@ -157,14 +186,16 @@ def append(
         )
         text += parts_of(jobs, slots, "out", str(sum(job.rows for job in jobs)), g.attention_layer_norm_rms_epsilon)
         text += "}\n}\n"
-    constants = _row_constants(g, ratio, simulated) | {"P_STRIDE": stride, "KV_AT": columns[0]}
+    constants = _row_constants(g, ratio, simulated) | {
+        "P_STRIDE": stride, "KV_AT": columns[0], "PART": part_size(slots) if jobs else 1
+    }  # fmt: skip
     return Kernel(
         "append",
         ("step", "p", "kv_norm", "window", "after", *lane_inputs(ratio), *weights),
         ("rows", "done", *(("out",) if jobs else ())),
         THREADS,
         constants,
-        ("step", "hyper", "rows", "numbers", "blocks", "products"),
+        ("step", "numbers", "rows", *(libraries_of(jobs, slots) if jobs else ())),
         {"BODY": text},
     )
 
@@ -178,7 +209,7 @@ def keep(g: Geometry, ratio: int, columns: tuple[int, ...], stride: int) -> Kern
         calls = calls.replace(name, lanes)
     return Kernel(
         "keep", ("step", "p", "rows", "window", "after", *lane_inputs(ratio)), ("done",), THREADS,
-        _row_constants(g, ratio, False), ("step", "hyper", "rows"), {"KEEP_LANES": calls},
+        _row_constants(g, ratio, False), ("step", "numbers", "rows"), {"KEEP_LANES": calls},
     )  # fmt: skip
 
 
@@ -190,15 +221,16 @@ def score(g: Geometry, simulated: bool, weights_at: int, stride: int, iq_at: int
         "IQ_AT": iq_at, "IQ_STRIDE": iq_stride,
     }  # fmt: skip
     return Kernel(
-        "score", ("step", "iq", "p", "pool", "after"), ("scores",), TILE_THREADS, constants, ("step", "hyper", "rows")
-    )
+        "score", ("step", "iq", "p", "pool", "after"), ("scores",), TILE_THREADS, constants,
+        ("step", "numbers", "rows", "tiles"),
+    )  # fmt: skip
 
 
 @geometry_cache
 def top_k(g: Geometry) -> Kernel:
     """(step, scores) -> chosen."""
     constants: dict[str, int | float | str] = {"K": g.attention_indexer_top_k}
-    return Kernel("top_k", ("step", "scores"), ("chosen",), TOP_K_THREADS, constants, ("step", "selecting"))
+    return Kernel("top_k", ("step", "scores"), ("chosen",), TOP_K_THREADS, constants, ("step", "sorting", "selecting"))
 
 
 @geometry_cache
@@ -210,14 +242,14 @@ def attend(g: Geometry, ratio: int, stride: int) -> Kernel:
         "Q_STRIDE": stride,
     }  # fmt: skip
     inputs = ("step", "q", "rows", "window", "pool", "chosen", "after")
-    return Kernel("attend", inputs, ("parts", "stats"), TILE_THREADS, constants, ("step", "numbers"))
+    return Kernel("attend", inputs, ("parts", "stats"), TILE_THREADS, constants, ("step", "numbers", "tiles"))
 
 
 @geometry_cache
 def combine(g: Geometry, ratio: int) -> Kernel:
     """(step, parts, stats, sinks) -> heads float32 [T, H, d]."""
     constants = _row_constants(g, ratio, False) | {
-        "HEADS": g.attention_head_count, "HEADS_UP": heads_up(g), "OUT": "float",
+        "HEADS": g.attention_head_count, "HEADS_UP": heads_up(g), "OUT": "float", "MOST_SPLITS": MOST_SPLITS,
     }  # fmt: skip
     return Kernel("combine", ("step", "parts", "stats", "sinks"), ("heads",), THREADS, constants, ("step",))
 
@@ -245,12 +277,13 @@ def experts_up(g: Geometry, format: str, hashed: bool, clamp: float, logits_stri
     """(step, x, logits, bias, table, gate, up) -> (mid, chosen, shares)."""
     grid, extra = grid_table([format])
     constants = _expert_constants(g) | {
-        "FORMAT": format, "HASHED": hashed, "CLAMP": float(clamp), "SCALE": float(g.expert_weights_scale), "R": 2,
-        "LOGITS_STRIDE": logits_stride,
+        "FORMAT": format, "HASHED": hashed, "CLAMP": float(clamp), "SCALE": float(g.expert_weights_scale),
+        "LOGITS_STRIDE": logits_stride, "ROWS": GATE_ROWS, "WARPS": WARPS,
     }  # fmt: skip
     return Kernel(
         "experts_up", ("step", "x", "logits", "bias", "table", "gate", "up", *extra), ("mid", "chosen", "shares"),
-        THREADS, constants, ("step", "numbers", "blocks", "products", "routing"), {"GRID_TABLE": grid},
+        THREADS, constants, ("step", "numbers", "blocks", "slices", "gate_slices", "sorting", "routing"),
+        {"GRID_TABLE": grid},
     )  # fmt: skip
 
 
@@ -290,7 +323,7 @@ def tiles(format: str, rows: int, columns: int, used: int, clamp: float | None) 
     }  # fmt: skip
     return Kernel(
         "tiles", ("tiles", "order", "x", "w0", "w1", *extra), ("out",), TILE_THREADS, constants,
-        ("numbers", "blocks"), {"GRID_TABLE": grid},
+        ("numbers", "blocks", "tiles"), {"GRID_TABLE": grid},
     )  # fmt: skip
 
 

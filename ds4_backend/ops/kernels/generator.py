@@ -1,8 +1,9 @@
 """From one source to two languages: bodies are written in a subset of Metal, and rewritten to CUDA word by word.
 
 The subset: address spaces on every pointer; threadgroup arrays of one axis, declared in the body; the attributes in
-`_ATTRIBUTES`; simdgroup functions of the preludes; no vector arithmetic. What differs more is in the two preludes
-(`text/prelude_*.h`), which give both languages the same names. It knows no kernel and no device.
+`_ATTRIBUTES`; simdgroup functions of the preludes; no vector arithmetic. What differs more is in two preludes
+(`text/prelude_*.h`), and for tiles of products in `text/tiles_*.h`, which give both languages the same names. It knows
+no kernel and no device.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def to_cuda(text: str) -> str:
 
 def render(text: str, language: str) -> str:
     """A body or library in one of LANGUAGES, without comments and indentation: MLX copies the text at every launch."""
-    return compact(to_cuda(text) if language == "cuda" else text)
+    return squeeze(compact(to_cuda(text) if language == "cuda" else text))
 
 
 def compact(text: str) -> str:
@@ -49,11 +50,22 @@ def compact(text: str) -> str:
     return "\n".join(filter(None, lines)) + "\n"
 
 
+def squeeze(text: str) -> str:
+    """A compact text without spaces that no compiler needs, where leaving them out cannot join two words."""
+    spaces = r"([,;{]) | (=|==|\+=|&&|\|\||<|\*|\?|\{) "
+    lines = (line if line.startswith("#") else re.sub(spaces, r"\1\2", line) for line in text.splitlines())
+    return "\n".join(lines) + "\n"
+
+
 def header(libraries: tuple[str, ...], language: str) -> str:
-    """Prelude and libraries, in order, as the text that goes before a kernel."""
-    return compact(source(f"prelude_{language}.h")) + "".join(
-        render(source(f"{name}.msl"), language) for name in libraries
-    )
+    """Prelude and libraries, in order, as the text that goes before a kernel. `tiles` differs by language, too."""
+    texts = [squeeze(compact(source(f"prelude_{language}.h")))]
+    for name in libraries:
+        if name == "tiles":
+            texts.append(squeeze(compact(source(f"tiles_{language}.h"))))
+        else:
+            texts.append(render(source(f"{name}.msl"), language))
+    return "".join(texts)
 
 
 @cache

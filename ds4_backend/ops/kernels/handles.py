@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 
 from ds4_backend.ops.base import Compressor
-from ds4_backend.ops.kernels.projections import Job
+from ds4_backend.ops.kernels.projections import Collapse, Job
 from ds4_backend.ops.kernels.state import KernelState
 from ds4_backend.ops.kernels.steps import Plan
 from ds4_backend.ops.mlx.linear import Blocks
@@ -37,11 +37,38 @@ class Columns(NamedTuple):
     width: int
 
 
+@dataclass(eq=False)
+class Collapsed:
+    """One token's x that is not there yet: whoever reads it first makes it of the streams and their sums.
+
+    That launch also gives `mixed`, the output gates and mixing, and `x` for others.
+    """
+
+    streams: mx.array
+    sums: mx.array
+    hc: HyperWeights
+    norm: mx.array
+    how: Collapse
+    mixed: mx.array | None = None
+    x: mx.array | None = None
+
+    @property
+    def inputs(self) -> list[mx.array]:
+        """In the order of the kernel's names."""
+        return [self.streams, self.sums, self.hc.scales, self.hc.base, self.norm]
+
+
 class Gates(NamedTuple):
     """What `hc_pre` leaves: the streams as they are now, and output gates and mixing [T, n + n * n]."""
 
     streams: mx.array
-    mixed: mx.array
+    mixed: mx.array | Collapsed
+
+    def spread(self, y: mx.array) -> Spread:
+        """The streams that y is still to be spread over."""
+        mixed = self.mixed.mixed if isinstance(self.mixed, Collapsed) else self.mixed
+        assert mixed is not None, "the sub-layer has read its input by now"
+        return Spread(self.streams, y, mixed)
 
 
 class Spread(NamedTuple):

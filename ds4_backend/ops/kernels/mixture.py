@@ -10,14 +10,14 @@ import mlx.core as mx
 from ds4_backend.gguf.geometry import Geometry
 from ds4_backend.ops.base import Experts, Router
 from ds4_backend.ops.kernels import bodies
-from ds4_backend.ops.kernels.handles import Step
+from ds4_backend.ops.kernels.handles import Collapsed, Step
 from ds4_backend.ops.kernels.products import Products
-from ds4_backend.ops.kernels.projections import MOST_TOKENS, WARPS, Job
+from ds4_backend.ops.kernels.projections import GATE_ROWS, MOST_TOKENS, Job
 from ds4_backend.ops.mlx.experts import mixture, route
 from ds4_backend.ops.mlx.linear import Blocks
 
-UP_ROWS, DOWN_ROWS = 2, 4
-"""Rows of a simdgroup in the decode kernels (constants R of their bodies)."""
+DOWN_ROWS = 4
+"""Rows of a threadgroup of `experts_down` (constant R of its body)."""
 
 
 class Mixture:
@@ -28,8 +28,10 @@ class Mixture:
         self.plain = plain or products.plain
         self.shared_at = -(-g.expert_count // 4) * 4
 
-    def run(self, x: mx.array, router: Router, e: Experts, step: Step) -> mx.array:
+    def run(self, x: mx.array | Collapsed, router: Router, e: Experts, step: Step) -> mx.array:
         """y [T, D] of x [T, D]."""
+        if isinstance(x, Collapsed):
+            return self._few(x, router, e, step)
         if self.plain or (step.tokens > MOST_TOKENS and not self._tiled(e)):
             chosen, shares = self._route(x, router, step)
             return mixture(x, chosen, shares, e)
@@ -37,15 +39,18 @@ class Mixture:
 
     # Decode
 
-    def _few(self, x: mx.array, router: Router, e: Experts, step: Step) -> mx.array:
+    def _few(self, x: mx.array | Collapsed, router: Router, e: Experts, step: Step) -> mx.array:
         g, tokens, used = self.g, step.tokens, self.g.expert_used_count
         stride = self.shared_at + g.expert_feed_forward_length
         first = self._logits_and_shared(x, router, e, step, stride)
+        if isinstance(x, Collapsed):
+            assert x.x is not None
+            x = x.x
         hashed = router.table is not None
         kernel = bodies.experts_up(g, e.gate.format_name, hashed, e.clamp, stride)
         bias, table = (step.array, router.table) if hashed else (router.bias, step.array)
         bias = x if hashed else bias
-        groups = (-(-g.expert_feed_forward_length // (WARPS * UP_ROWS)), used, tokens)
+        groups = (-(-g.expert_feed_forward_length // GATE_ROWS), used, tokens)
         pairs = max(tokens * used, 8)
         mid, chosen, _ = self.launcher.run(
             kernel,
@@ -62,7 +67,9 @@ class Mixture:
         )
         return y
 
-    def _logits_and_shared(self, x: mx.array, router: Router, e: Experts, step: Step, stride: int) -> mx.array:
+    def _logits_and_shared(
+        self, x: mx.array | Collapsed, router: Router, e: Experts, step: Step, stride: int
+    ) -> mx.array:
         """Router logits [T, E], then the shared expert's swiglu [T, F], side by side."""
         gate, shared = router.gate, e.shared_gate
 

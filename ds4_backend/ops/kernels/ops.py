@@ -18,12 +18,12 @@ from ds4_backend.ops import simulate
 from ds4_backend.ops.base import Batch, Compressor, Experts, Head, HyperConnection, Ops, Router, State
 from ds4_backend.ops.kernels import bodies
 from ds4_backend.ops.kernels.attention import Attention
-from ds4_backend.ops.kernels.handles import Columns, Gates, HyperWeights, Layer, Routing, Spread, Stack, Step
+from ds4_backend.ops.kernels.handles import Collapsed, Columns, Gates, HyperWeights, Layer, Routing, Spread, Stack, Step
 from ds4_backend.ops.kernels.kernel import Launcher
 from ds4_backend.ops.kernels.limits import check
 from ds4_backend.ops.kernels.mixture import Mixture
 from ds4_backend.ops.kernels.products import Products, make_stack, padded
-from ds4_backend.ops.kernels.projections import MOST_TOKENS
+from ds4_backend.ops.kernels.projections import MOST_TOKENS, Collapse
 from ds4_backend.ops.kernels.state import KernelState
 from ds4_backend.ops.kernels.steps import Planner
 from ds4_backend.ops.mlx import hyper
@@ -56,6 +56,12 @@ class KernelOps(Ops):
         self.attention = Attention(geometry, self.products, cache_simulation)
         self.mixture = Mixture(geometry, self.products, plain="experts" in without)
         self.planner = Planner(geometry)
+        self._apart = not without & {"hyper", "products", "experts"}
+        """Whether one token's streams are collapsed by the launch that reads them."""
+        self._how = Collapse(
+            geometry.hyper_connection_count, geometry.embedding_length, geometry.attention_layer_norm_rms_epsilon,
+            geometry.hyper_connection_epsilon, geometry.hyper_connection_sinkhorn_iterations,
+        )  # fmt: skip
         self._current: Step
         self._since = 0
 
@@ -96,14 +102,19 @@ class KernelOps(Ops):
         (streams,) = self.launcher.run(bodies.embed(g, table.format_name), inputs, [(shape, "float32")], groups)
         return streams
 
-    def hc_pre(self, streams: mx.array | Spread, hc: HyperWeights, norm: mx.array) -> tuple[mx.array, Gates]:  # type: ignore[override]
+    def hc_pre(  # type: ignore[override]
+        self, streams: mx.array | Spread, hc: HyperWeights, norm: mx.array
+    ) -> tuple[mx.array | Collapsed, Gates]:
+        if self._apart and self._current.tokens == 1:
+            collapsed = self._spread(streams, hc, norm)
+            return collapsed, Gates(collapsed.streams, collapsed)
         now, mixed, x = self._hyper(streams, hc, norm, head=False)
         return x, Gates(now, mixed)
 
     def hc_post(self, streams: mx.array | Spread, y: mx.array, mix: Gates) -> Spread:
-        return Spread(mix.streams, y, mix.mixed)
+        return mix.spread(y)
 
-    def project(self, x: mx.array, weights: Stack) -> tuple[Columns, ...]:
+    def project(self, x: mx.array | Collapsed, weights: Stack) -> tuple[Columns, ...]:
         return self.products.stack(x, weights, self._current)
 
     def queries(self, low: Columns, norm: mx.array, q_b: Blocks, ratio: int, step: Step) -> tuple[None, None]:
@@ -131,10 +142,10 @@ class KernelOps(Ops):
         low = self.products.one(heads.reshape(heads.shape[0], -1), a, step, groups)
         return self.products.one(low, b, step)
 
-    def route(self, x: mx.array, router: Router, step: Step) -> tuple[Routing, None]:
+    def route(self, x: mx.array | Collapsed, router: Router, step: Step) -> tuple[Routing, None]:
         return Routing(router, step), None
 
-    def experts(self, x: mx.array, chosen: Routing, weights: None, experts: Experts) -> mx.array:
+    def experts(self, x: mx.array | Collapsed, chosen: Routing, weights: None, experts: Experts) -> mx.array:
         y = self.mixture.run(x, chosen.router, experts, chosen.step)
         self._hand_over(y, chosen.step)
         return y
@@ -163,6 +174,16 @@ class KernelOps(Ops):
         outputs = [(x.shape, "float32"), ((tokens, n + n * n), "float32"), ((tokens, g.embedding_length), "float32")]
         kernel = bodies.hyper(g, hc.fn_type, post, head)
         return self.launcher.run(kernel, [x, y, mixed, hc.fn, hc.scales, hc.base, norm], outputs, (tokens, 1, 1))
+
+    def _spread(self, streams: mx.array | Spread, hc: HyperWeights, norm: mx.array) -> Collapsed:
+        """One token's streams as they are now, and what collapsing them takes."""
+        g, post = self.geometry, isinstance(streams, Spread)
+        x, y, mixed = streams if isinstance(streams, Spread) else (streams, streams, streams)
+        count, blocks = bodies.spread_shape(g)
+        outputs = [(x.shape, "float32"), ((count, blocks), "float32")]
+        kernel = bodies.spread(g, hc.fn_type, post)
+        now, sums = self.launcher.run(kernel, [x, y, mixed, hc.fn], outputs, (blocks, 1, 1))
+        return Collapsed(now, sums, hc, norm, self._how)
 
     def _hand_over(self, array: mx.array, step: Step) -> None:
         """Let the device begin while Python builds the next layers."""

@@ -11,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 
 from ds4_backend.ops.kernels import bodies
-from ds4_backend.ops.kernels.handles import Columns, Stack, Step
+from ds4_backend.ops.kernels.handles import Collapsed, Columns, Stack, Step
 from ds4_backend.ops.kernels.kernel import Kernel, Launcher
 from ds4_backend.ops.kernels.projections import (
     GRID,
@@ -60,7 +60,12 @@ class Products:
         return [self.grid] if any(m.format_name == GRID for m in matrices) else []
 
     def jobs(
-        self, x: mx.array, matrices: Sequence[Blocks], step: Step, stride: int, make: Callable[[], tuple[Job, ...]]
+        self,
+        x: mx.array | Collapsed,
+        matrices: Sequence[Blocks],
+        step: Step,
+        stride: int,
+        make: Callable[[], tuple[Job, ...]],
     ) -> mx.array:
         """At most 8 rows x through several matrices in one launch: [T, stride] float32.
 
@@ -69,19 +74,26 @@ class Products:
         key = (id(matrices[0]), token_slots(step.tokens))
         launch = self._launches.get(key)
         if launch is None:
-            jobs = make()
-            kernel, blocks = project(jobs, key[1], stride), blocks_of(jobs, key[1])
+            jobs, how = make(), x.how if isinstance(x, Collapsed) else None
+            kernel = project(jobs, key[1], stride, how)
+            blocks = blocks_of(jobs, key[1]) + (how.blocks if how else 0)
             weights = [*(m.raw for m in matrices), *self.table(*matrices)]
             launch = self._launches[key] = Launch(kernel, (blocks, 1, 1), weights, matrices)
-        inputs = [step.array, x, *launch.weights]
-        (out,) = self.launcher.run(launch.kernel, inputs, [((step.tokens, stride), "float32")], launch.groups)
+        outputs = [((step.tokens, stride), "float32")]
+        if not isinstance(x, Collapsed):
+            return self.launcher.run(launch.kernel, [step.array, x, *launch.weights], outputs, launch.groups)[0]
+        n = x.how.n
+        outputs += [((1, n + n * n), "float32"), ((1, x.how.width), "float32")]
+        inputs = [step.array, *x.inputs, *launch.weights]
+        out, x.mixed, x.x = self.launcher.run(launch.kernel, inputs, outputs, launch.groups)
         return out
 
-    def stack(self, x: mx.array, stack: Stack, step: Step) -> tuple[Columns, ...]:
+    def stack(self, x: mx.array | Collapsed, stack: Stack, step: Step) -> tuple[Columns, ...]:
         """x [T, D] through each matrix."""
         if self.fused(step):
             out = self.jobs(x, stack.matrices, step, stack.stride, stack.jobs)
         else:
+            assert not isinstance(x, Collapsed), "of one token, for the fused kernels"
             out = self.wide(x, *stack.matrices)
         return tuple(Columns(out, at, m.rows) for m, at in zip(stack.matrices, stack.columns, strict=True))
 

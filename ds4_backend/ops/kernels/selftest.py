@@ -121,6 +121,22 @@ def _hyper(side: Side) -> list[Float]:
     return side.host(x, second)
 
 
+def _spread(side: Side) -> list[Float]:
+    """One token: streams collapsed by the products that read them, output spread over them, and once more."""
+    n, d = G.hyper_connection_count, G.embedding_length
+    mixes = n * (n + 2)
+    side.begin(0, 1)
+    streams = side.ops.embed(side.matrix("table", "F16", G.vocab_size, d), side.step)
+    fn, base = stored("fn", "F16", mixes, n * d), stored("base", "F32", mixes)
+    hc = side.ops.hyper_connection(fn, stored("s", "F32", 3), base)
+    stack, out = side.ops.stack([stored("a", "Q8_0", 21, d)]), []
+    for name in ("y0", "y1", "y2"):
+        x, mix = side.ops.hc_pre(streams, hc, side.vector("norm", d))
+        out += side.host(*side.ops.project(x, stack))
+        streams = side.ops.hc_post(streams, side.array(name, 1, d), mix)
+    return out
+
+
 def _head(side: Side) -> list[Float]:
     n, d = G.hyper_connection_count, G.embedding_length
     side.begin(0, FEW)
@@ -209,6 +225,7 @@ def all_tests() -> Iterator[Trial]:
             yield Trial(f"project {format}", "products", _project(format, FEW))
     yield Trial("decode", "products", _project("Q8_0", MANY))
     yield Trial("hyper", "hyper", _hyper)
+    yield Trial("spread", "hyper", _spread)
     yield Trial("head", "hyper", _head)
     for gate, down in (("IQ2_XXS", "Q2_K"), ("Q4_K", "Q4_K"), ("MXFP4", "MXFP4")):
         yield Trial(f"experts {gate}", "experts", _experts(gate, down, FEW))

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
 from ds4_backend.ops.base import Batch, Span
-from ds4_backend.ops.kernels.bodies import LATE
+from ds4_backend.ops.kernels.bodies import LATE, MOST_SPLITS
 from ds4_backend.ops.rope import angles, frequencies
 
 HEADER = 32
 KINDS = (SLIDING, CSA, HCA)
-SPLIT_ROWS, MOST_SPLITS = 32, 48
-"""Rows of a split of decode attention at least, and how many splits at most."""
+SPLIT_ROWS = 32
+"""Rows of a split of decode attention at least."""
 SCORE_BLOCKS = 1056
 """Threadgroups of a scoring launch at most: eight for each of 132 processors."""
 SCORE_ROUNDING = 2048
