@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ds4_backend.chat.replay import Encoded, record_of
 from ds4_backend.engine.disk import Resumed
 from ds4_backend.engine.pace import Pace, chunk_end
-from ds4_backend.engine.scheduler import Feed, Logits, Steps
+from ds4_backend.engine.ticket import Feed, Logits, Steps
 from ds4_backend.gguf.geometry import PAGE_TOKENS
 from ds4_backend.types import End, Event, FinishReason, Progress, Timings, Usage
 

@@ -22,7 +22,8 @@ from ds4_backend.engine.engine import Engine, Events
 from ds4_backend.engine.generation import Generation, Job, Shelf
 from ds4_backend.engine.kept import KEPT, KeptSequences
 from ds4_backend.engine.room import Room, most_tokens
-from ds4_backend.engine.scheduler import ACTIVE, WAITING, Scheduler, Ticket
+from ds4_backend.engine.scheduler import ACTIVE, WAITING, Scheduler
+from ds4_backend.engine.ticket import Ticket
 from ds4_backend.engine.turns import StoredTurns, Turns
 from ds4_backend.engine.worker import Worker
 from ds4_backend.errors import ContextOverflow, EngineError, RequestError

@@ -12,7 +12,7 @@ from engine_fakes import WritingModel, ask, engine_that_writes
 from ds4_backend.engine.channel import BOUND
 from ds4_backend.engine.local import LocalEngine
 from ds4_backend.engine.pace import Pace
-from ds4_backend.engine.scheduler import Ticket
+from ds4_backend.engine.ticket import Ticket
 from ds4_backend.errors import Busy
 from ds4_backend.tokenizer import ASSISTANT, USER
 from ds4_backend.types import End, Event, Failed, Progress, Request, TextDelta
