@@ -1,8 +1,7 @@
 """Whose tokens the model reads next: many answers at once, on the model's one thread.
 
-One round is one token for every
-answer that is being written, in one batched pass, then one chunk of one prompt; prompts take turns. It knows no text,
-no sampling and no files.
+One round is one token for every answer that is being written, in one batched pass, then one chunk of one prompt;
+prompts take turns. It knows no text, no sampling and no files.
 """
 
 from __future__ import annotations
