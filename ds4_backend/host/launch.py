@@ -92,8 +92,12 @@ def _spawn(place: Place) -> subprocess.Popen[bytes]:
 
 
 def _environment() -> dict[str, str]:
-    """The caller's, with what is relative to its folder made absolute."""
-    environ = dict(os.environ)
+    """The caller's, with what is relative to its folder made absolute.
+
+    The C library of Linux would give each thread a heap of its own, and what is free in one is of no use to the others:
+    with two, a host's memory is smaller by a tenth and stays as it is from its first minutes on.
+    """
+    environ = {"MALLOC_ARENA_MAX": "2"} | os.environ
     if config := environ.get("DS4_BACKEND_CONFIG"):
         environ["DS4_BACKEND_CONFIG"] = str(Path(config).expanduser().absolute())
     if paths := environ.get("PYTHONPATH"):

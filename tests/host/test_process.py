@@ -16,6 +16,7 @@ from host_fakes import said
 from ds4_backend.cli.stop import held
 from ds4_backend.connect import connect
 from ds4_backend.errors import HostError, NotInstalled, UnknownModel
+from ds4_backend.host import launch
 from ds4_backend.host.launch import answers, ensure, link_of
 from ds4_backend.host.place import Place
 from ds4_backend.types import End, Failed, Message, Request, Sampling
@@ -71,6 +72,13 @@ def test_a_client_is_light() -> None:
     }
     assert "ds4_backend" in loaded
     assert loaded & heavy == set()
+
+
+def test_a_host_has_few_heaps_unless_its_starter_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    assert launch._environment()["MALLOC_ARENA_MAX"] == "2"
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
+    assert launch._environment()["MALLOC_ARENA_MAX"] == "4"
 
 
 def test_a_host_that_does_not_come_up_says_why(real: Place, monkeypatch: pytest.MonkeyPatch) -> None:
