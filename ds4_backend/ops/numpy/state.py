@@ -12,8 +12,8 @@ from ds4_backend.gguf.geometry import CSA, HCA, PAGE_TOKENS, Geometry
 from ds4_backend.ops.base import Rows, State
 
 Float = NDArray[np.float32]
-LEAST_GROWTH = 4
-"""Pages or slots that a pool grows by, at least."""
+LEAST_GROWTH = 32
+"""Pages or slots that a pool grows by, at least: as many conversations as an engine keeps and answers at once."""
 LANE_TOKENS = {"csa": 8, "indexer": 8, "hca": 128}
 """Length of a compressor's ring: two overlapping windows of 4, or one of 128."""
 
@@ -38,7 +38,10 @@ class NumpyState(State):
             "hca": [_empty(2, LANE_TOKENS["hca"], width) for _ in range(hca)],
         }
 
+        self._pages = self._slots = 0
+
     def reserve(self, pages: int, slots: int) -> None:
+        self._pages, self._slots = max(self._pages, pages), max(self._slots, slots)
         for arrays in self.pools.values():
             arrays[:] = [_grown(a, pages) for a in arrays]
         for arrays in (self.window, *self.lanes.values()):
@@ -91,8 +94,10 @@ class NumpyState(State):
 
     @property
     def nbytes(self) -> int:
-        groups: list[list[Float]] = [self.window, *self.pools.values(), *self.lanes.values()]
-        return sum(a.nbytes for arrays in groups for a in arrays)
+        """Of the pages and slots that were ever asked for; the others of an array take no memory."""
+        paged = [a[: self._pages] for arrays in self.pools.values() for a in arrays]
+        slotted = [a[: self._slots] for arrays in (self.window, *self.lanes.values()) for a in arrays]
+        return sum(a.nbytes for a in (*paged, *slotted))
 
 
 def lane_length(kind: str, length: int) -> int:
@@ -110,11 +115,13 @@ def _empty(*shape: int) -> Float:
 
 
 def _grown(array: Float, count: int) -> Float:
-    """At least `count` entries, and some more each time: growing by one copies little, and little lies idle."""
+    """At least `count` entries, and many more, which take no memory before something is written there. Growing often
+    would leave a hole of every former size behind."""
     if count <= len(array):
         return array
-    more = max(count, len(array) + max(LEAST_GROWTH, len(array) // 8)) - len(array)
-    return np.concatenate([array, np.zeros((more, *array.shape[1:]), np.float32)])
+    grown = np.zeros((max(count, len(array) + max(LEAST_GROWTH, len(array) // 2)), *array.shape[1:]), np.float32)
+    grown[: len(array)] = array
+    return grown
 
 
 def _ring_index(length: int, count: int, size: int) -> NDArray[np.intp]:
