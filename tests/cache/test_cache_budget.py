@@ -51,6 +51,7 @@ def converse(store, conversations: list[Chain], turns: int, chance: random.Rando
     return new
 
 
+@pytest.mark.slow
 def test_with_a_third_of_the_room_the_shared_prefix_stays_and_writes_stay_linear(tmp_path):
     clock, chance = Clock(), random.Random(1)
     budget = 700 << 10

@@ -27,6 +27,7 @@ def test_the_same_file_elsewhere_has_the_same_name(tmp_path):
     assert name_of(copy) == name_of(TINY)
 
 
+@pytest.mark.slow
 def test_each_tensor_swapped_in_turn_changes_the_name(tmp_path):
     copy = tmp_path / "model.gguf"
     shutil.copy(TINY, copy)

@@ -46,6 +46,7 @@ def perturbed(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_model_passes_its_own_vectors_and_fails_when_its_weights_change(vectors, perturbed, run):
     result = run("verify", "ds4-tiny", "--vectors", vectors)
     assert result.exit_code == 0, result.output

@@ -25,6 +25,7 @@ from ds4_tiny.chat import Talk, segments  # noqa: E402
 from ds4_tiny.draw import Draw, held_out  # noqa: E402
 from ds4_tiny.tasks import reading, records, skills, spread, tools  # noqa: E402
 
+pytestmark = pytest.mark.slow
 MANY = 400
 QA = tuple[str, str, str]
 

@@ -123,6 +123,7 @@ def _infos(draw: st.DrawFn) -> bytes:
     return b.info(draw(NAMES), dims, draw(st.sampled_from([0, 1, 8, 12, 16, 26, 39, 99])), offset)
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.lists(_keys(), max_size=5), st.lists(_infos(), max_size=4), st.integers(0, 4096))
 def test_well_formed_headers_with_any_claims_are_read_or_refused(keys: list[bytes], infos: list[bytes], n: int) -> None:
