@@ -5,7 +5,6 @@ It reads no model file and opens no connection; `download` (download.py) puts fi
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -189,6 +188,8 @@ def _unknown_model(name: str, settings: Settings) -> UnknownModel:
 
 
 def _near(name: str, known: list[str]) -> str:
+    import difflib
+
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
