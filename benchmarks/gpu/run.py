@@ -2,9 +2,10 @@
 
     OUT=results python benchmarks/gpu/run.py [--file PATH] [--geometry flash] [--layers N] [--ops cuda] [part ...]
 
-Parts, in order: machine, compile, synth, model, layers, ways. Each runs in a process of its own under a time limit;
-each stage is written to OUT/results.json as it ends, and no failure stops the rest. A part that died is started once
-more and goes on with the stages that were not tried. FILE should lie in memory; one of the right size is used again.
+Parts, in order: machine, compile, synth, model, layers, greedy, ways. Each runs in a process of its own under a time
+limit; each stage is written to OUT/results.json as it ends, and no failure stops the rest. A part that died is started
+once more and goes on with the stages that were not tried. FILE should lie in memory; one of the right size is used
+again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-LIMITS = {"machine": 40, "compile": 90, "synth": 150, "model": 420, "layers": 470, "ways": 60}
+LIMITS = {"machine": 40, "compile": 90, "synth": 150, "model": 420, "layers": 470, "greedy": 240, "ways": 60}
 """Seconds a part may take."""
 TWICE = {"model"}
 """The part that goes on where it died."""
