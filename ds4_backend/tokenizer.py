@@ -185,9 +185,7 @@ class Vocabulary:
     def added(self) -> frozenset[str]:
         """The tokens that BPE never makes: control and user-defined ones."""
         return frozenset(
-            token
-            for token, kind in zip(self.tokens, self.types, strict=True)
-            if kind in (CONTROL, USER_DEFINED)
+            token for token, kind in zip(self.tokens, self.types, strict=True) if kind in (CONTROL, USER_DEFINED)
         )
 
     def bpe(self) -> tokenizers.models.BPE:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,17 +68,31 @@ class Recorder:
 
 
 def record(ops: Any, work: Callable[[], Any]) -> list[Recorded]:
-    """The launches of some work through `ops`."""
+    """The launches of some work through `ops`, one by one."""
     holders, recorder = [ops, ops.products, ops.attention, ops.mixture], Recorder(ops.launcher)
     plain = ops.launcher
     for holder in holders:
         holder.launcher = recorder
     try:
-        work()
+        with without_graphs(ops):
+            work()
     finally:
         for holder in holders:
             holder.launcher = plain
     return recorder.recorded
+
+
+@contextmanager
+def without_graphs(ops: Any) -> Iterator[None]:
+    """Every launch goes through MLX, where the ops would play graphs."""
+    graphs = getattr(ops, "replay", None)
+    if graphs:
+        ops.replay = None
+    try:
+        yield
+    finally:
+        if graphs:
+            ops.replay = graphs
 
 
 def by_key(recorded: Iterable[Recorded]) -> dict[str, list[Recorded]]:

@@ -1,17 +1,11 @@
-"""Part `compile`: every kernel that the model will launch, compiled by several processes at once into MLX's folder.
+"""Part `compile`: every kernel that the model will launch, compiled by several threads into the cache folder.
 
-A kernel takes a second or two, MLX compiles one after another, and a network has about a hundred. Here each process
-walks through the steps of a few layers whose weights are zeros and launches its own share of the kernels, once; what it
-does not launch gives zeros. The shares are disjoint, so no two processes write the same file of MLX_PTX_CACHE_DIR.
+A network of few layers whose weights are zeros walks through the steps of decode and prefill; nothing is launched, what
+is asked for is written down and gives zeros.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -29,34 +23,25 @@ from ds4_backend.measure.synthetic_state import synthetic_sequence
 from ds4_backend.model import Model
 from ds4_backend.model.weights import bind
 from ds4_backend.ops.kernels import ops as kernel_ops
-from ds4_backend.ops.kernels.kernel import MlxLauncher
 from ds4_backend.ops.kernels.ops import KernelOps
 from ds4_backend.ops.mlx.linear import Blocks
 
-WORKERS = 14
-"""Processes at most; each takes a core, a CUDA context, and the largest tensors of a layer (1.2 GB for Flash)."""
 STEPS = ((1, 1), (2, 1), (4, 1), (8, 1), (1, 9))
 """Conversations, and tokens of each: decode of 1, 2, 4 and 8, and prefill (more than 8 tokens)."""
 
 
-class Share:
-    """Launches every `of`-th new kernel, the `number`-th of them; whatever is asked for gives zeros."""
+class Listener:
+    """Launches nothing, gives zeros, and keeps each kernel with the dtypes of its arrays."""
 
-    def __init__(self, launcher: Any, language: str, number: int, of: int) -> None:
-        self.launcher, self.language, self.number, self.of = launcher, language, number, of
-        self.launches = 0
-        self.seen: dict[str, int] = {}
-        self.mine: list[str] = []
+    launches = 0
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self.asked: dict[str, tuple[Any, tuple[str, ...]]] = {}
 
     def run(self, kernel: Any, inputs: Any, outputs: Any, groups: tuple[int, int, int]) -> list[mx.array]:
-        """Zeros; a kernel that is seen first and is this process's runs once, on fresh zeros for its weights."""
-        if kernel.name not in self.seen:
-            self.seen[kernel.name] = len(self.seen)
-            if self.seen[kernel.name] % self.of == self.number:
-                self.mine.append(kernel.name)
-                given = [mx.zeros(a.shape, a.dtype) if a.dtype == mx.uint8 else a for a in inputs]
-                mx.eval(self.launcher.run(kernel, given, outputs, groups))
-                mx.clear_cache()
+        given = (str(a.dtype).rpartition(".")[2] for a in inputs)
+        self.asked[kernel.name] = (kernel, (*given, *(dtype for _, dtype in outputs)))
         return [mx.zeros(shape, getattr(mx, dtype)) for shape, dtype in outputs]
 
 
@@ -80,7 +65,7 @@ def blank_tensors(g: Geometry, recipe: str) -> dict[str, Tensor]:
     return found
 
 
-def blank_model(g: Geometry, recipe: str, launcher: Share) -> Model:
+def blank_model(g: Geometry, recipe: str, launcher: Listener) -> Model:
     """A model whose matrices are zeros that no device holds until a kernel reads them."""
 
     def blank(tensor: Tensor) -> Blocks:
@@ -104,37 +89,22 @@ def walk(model: Model) -> None:
                 one.release()
 
 
-def work(told: Any, number: int, of: int) -> None:
-    """One process."""
-    share = Share(MlxLauncher(told.ops), told.ops, number, of)
-    walk(blank_model(few_layers(options.geometry(told)), told.recipe, share))
-    print(f"  {number}: {len(share.mine)} of {len(share.seen)} kernels", flush=True)
+def compile_all(told: Any) -> dict[str, Any]:
+    """All kernels of the geometry and recipe."""
+    if told.ops != "cuda":
+        return {"skipped": f"the {told.ops} ops compile nothing ahead"}
+    from ds4_backend.ops.cuda import CudaLauncher, make_launcher
 
-
-def everything(told: Any) -> dict[str, Any]:
-    """All processes, to their end or the part's."""
-    if told.ops not in ("cuda", "metal"):
-        return {"skipped": f"the {told.ops} ops compile nothing"}
-    of, end = min(WORKERS, os.cpu_count() or 1), time.monotonic() + 0.9 * told.seconds
-    folder = os.environ.get("MLX_PTX_CACHE_DIR")
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    words = [sys.executable, *sys.argv]
-    running = [subprocess.Popen([*words, "--worker", f"{number}/{of}"]) for number in range(of)]
-    while any(process.poll() is None for process in running) and time.monotonic() < end:
-        time.sleep(0.5)
-    late = [number for number, process in enumerate(running) if process.poll() is None]
-    for process in running:
-        process.kill()
-        process.wait()
-    failed = [number for number, process in enumerate(running) if process.returncode]
-    files = len(list(Path(folder).iterdir())) if folder else None
-    return {"processes": of, "failed": failed, "stopped": late, "files": files}
+    launcher = make_launcher()
+    if not isinstance(launcher, CudaLauncher):
+        return {"skipped": "no compiler but MLX's, which keeps nothing"}
+    listener = Listener(told.ops)
+    walk(blank_model(few_layers(options.geometry(told)), told.recipe, listener))
+    launcher.programs.prepare(listener.asked.values())
+    nbytes = sum(len(launcher.programs.get(signature)) for signature in listener.asked.values())
+    return {"kernels": len(listener.asked), "bytes": nbytes, "folder": str(launcher.programs.folder)}
 
 
 if __name__ == "__main__":
     told = options.read()
-    if told.worker:
-        work(told, *map(int, told.worker.split("/")))
-    else:
-        results.attempt("compile", lambda: everything(told))
+    results.attempt("compile", lambda: compile_all(told))

@@ -99,10 +99,8 @@ def everything(told: Any) -> None:
 
 
 def _start(number: int, workers: int, folder: Path) -> subprocess.Popen[bytes]:
-    """A process; its compiled kernels in a folder of its own, because two may compile the same one at once."""
+    """A process."""
     environment = dict(os.environ, OPENBLAS_NUM_THREADS="1")
-    if "MLX_PTX_CACHE_DIR" in environment:
-        environment["MLX_PTX_CACHE_DIR"] += f"-{number}"
     words = [sys.executable, *sys.argv, "--worker", f"{number}/{workers}", "--out", str(folder / f"{number}.jsonl")]
     return subprocess.Popen(words, env=environment)
 

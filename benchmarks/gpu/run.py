@@ -31,7 +31,7 @@ def main() -> None:
     root = str(HERE.parents[1])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
     environment.setdefault("MLX_MAX_MB_PER_BUFFER", "1000000")  # docs/decisions.md: or MLX ends a graph early
-    environment.setdefault("MLX_PTX_CACHE_DIR", str(options.file.parent / "ptx"))
+    environment.setdefault("DS4_BACKEND_CACHE_DIR", str(options.file.parent / "ds4-cache"))  # compiled kernels
     environment["PYTHONUNBUFFERED"] = "1"
     end = time.monotonic() + options.limit
     for part in options.parts or LIMITS:

@@ -50,15 +50,17 @@ class Steps:
 
 
 def timed(model: Model, work: Work, count: int) -> dict[str, float]:
-    """Milliseconds of a step, and how many of them Python takes to build it: the rest is waiting for the device."""
-    ops, plain, built = model.ops, model.ops.to_host, [0.0, 0.0]
+    """Milliseconds of a step, and how many of them Python takes until it waits for the device."""
+    graphs, built = getattr(model.ops, "replay", None), [0.0, 0.0]
+    holder, name = (graphs.device, "synchronize") if graphs else (model.ops, "to_host")
+    plain = getattr(holder, name)
 
-    def to_host(array: Any) -> Any:
+    def waiting(*arguments: Any) -> Any:
         built[0] += time.perf_counter() - built[1]
-        return plain(array)
+        return plain(*arguments)
 
     work()
-    ops.to_host = to_host  # type: ignore[method-assign]
+    setattr(holder, name, waiting)
     try:
         start = time.perf_counter()
         for _ in range(count):
@@ -66,7 +68,7 @@ def timed(model: Model, work: Work, count: int) -> dict[str, float]:
             work()
         seconds = time.perf_counter() - start
     finally:
-        ops.to_host = plain  # type: ignore[method-assign]
+        setattr(holder, name, plain)
     return {"wall_ms": seconds / count * 1e3, "host_ms": built[0] / count * 1e3}
 
 
@@ -75,7 +77,10 @@ def trace(model: Model, contexts: tuple[int, ...], crowd: int, chunk: int) -> di
     steps, found = Steps(model, contexts, crowd, chunk), dict[str, Any]()
     used, tracer = model.geometry.expert_used_count, _tracer(model)
     for name, work in steps.work.items():
-        found[name] = timed(model, work, 10 if name.startswith("decode") else 2)
+        count = 10 if name.startswith("decode") else 2
+        found[name] = timed(model, work, count)
+        with bodies.without_graphs(model.ops):
+            found[name] |= {f"{key}_by_mlx": value for key, value in timed(model, work, count).items()}
         results.partly("trace", found)
         if tracer:
             recorded = bodies.record(model.ops, work)

@@ -44,8 +44,15 @@ class Conversation:
 
 def inputs(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """What the projections would give for one token."""
-    sizes = {"window_row": 512, "value": 1024, "gate": 1024, "index_value": 256, "index_gate": 256, "hca_value": 512,
-             "hca_gate": 512}
+    sizes = {
+        "window_row": 512,
+        "value": 1024,
+        "gate": 1024,
+        "index_value": 256,
+        "index_gate": 256,
+        "hca_value": 512,
+        "hca_gate": 512,
+    }
     x = {name: rng.standard_normal(n).astype(F32) for name, n in sizes.items()}
     x["q"] = rng.standard_normal((64, 512)).astype(F16)
     x["iq"] = rng.standard_normal((64, 128)).astype(F16)
@@ -60,17 +67,25 @@ def build(device: Any, lengths: list[int], steps: int, layout: L.Layout, rng: np
     need = [(n + steps) // 128 + 1 for n in lengths]
     shuffled, slots = rng.permutation(sum(need) + 3), rng.permutation(len(lengths) + 1)
     n_layers, pages, n_slots, ring = layout.layers, sum(need) + 3, len(lengths) + 1, layout.ring
-    pools = {n: rng.standard_normal((pages, n_layers, r, d)).astype(F16)
-             for n, r, d in (("csa", 32, 512), ("index", 32, 128), ("hca", 1, 512))}
+    pools = {
+        n: rng.standard_normal((pages, n_layers, r, d)).astype(F16)
+        for n, r, d in (("csa", 32, 512), ("index", 32, 128), ("hca", 1, 512))
+    }
     window = np.full((n_slots, ring, 512), np.nan, F16)
-    lanes = {n: np.full((n_slots, m, 2, d), np.nan, F32) for n, m, d in
-             (("lane", 8, 1024), ("index_lane", 8, 256), ("hca_lane", 128, 512))}
+    lanes = {
+        n: np.full((n_slots, m, 2, d), np.nan, F32)
+        for n, m, d in (("lane", 8, 1024), ("index_lane", 8, 256), ("hca_lane", 128, 512))
+    }
     talks, at = [], 0
     for i, length in enumerate(lengths):
-        talk = Conversation(int(slots[i]), shuffled[at : at + need[i]],
-                            R.Compressor(4, True, 512, h["ape"], h["norm"]),
-                            R.Compressor(4, True, 128, h["index_ape"], h["index_norm"]),
-                            R.Compressor(128, False, 512, h["hca_ape"], h["norm"]), [])
+        talk = Conversation(
+            int(slots[i]),
+            shuffled[at : at + need[i]],
+            R.Compressor(4, True, 512, h["ape"], h["norm"]),
+            R.Compressor(4, True, 128, h["index_ape"], h["index_norm"]),
+            R.Compressor(128, False, 512, h["hca_ape"], h["norm"]),
+            [],
+        )
         at += need[i]
         for p in range(length):
             talk.push(inputs(rng))
@@ -82,14 +97,25 @@ def build(device: Any, lengths: list[int], steps: int, layout: L.Layout, rng: np
             for j, row in enumerate(c.rows):
                 pools[name][talk.pages[j // per], layout.layer, j % per] = row
         talks.append(talk)
-    state = L.LayerState(*(device.array(pools[n]) for n in ("csa", "index", "hca")), device.array(window),
-                         *(device.array(lanes[n]) for n in ("lane", "index_lane", "hca_lane")), layout,
-                         device.array(np.zeros(4, np.int32)))
+    state = L.LayerState(
+        *(device.array(pools[n]) for n in ("csa", "index", "hca")),
+        device.array(window),
+        *(device.array(lanes[n]) for n in ("lane", "index_lane", "hca_lane")),
+        layout,
+        device.array(np.zeros(4, np.int32)),
+    )
     return w, talks, state
 
 
-def run_steps(device: Any, w: Any, talks: list[Conversation], state: L.LayerState, starts: list[int],
-              xs: list[list[dict[str, np.ndarray]]], wait: bool) -> list[tuple[Any, Any, Any]]:
+def run_steps(
+    device: Any,
+    w: Any,
+    talks: list[Conversation],
+    state: L.LayerState,
+    starts: list[int],
+    xs: list[list[dict[str, np.ndarray]]],
+    wait: bool,
+) -> list[tuple[Any, Any, Any]]:
     """Queue every step: a CSA layer and an HCA layer on the same input; (chosen, CSA heads, HCA heads) of each."""
     tables = device.array(np.concatenate([t.pages for t in talks]).astype(np.int32))
     offsets = np.cumsum([0, *(len(t.pages) for t in talks)])[:-1]

@@ -35,8 +35,26 @@ class Spec:
 APPEND_CSA = Spec(
     "append_csa",
     bodies.APPEND_CSA,
-    ("spans", "tables", "window_row", "value", "gate", "ape", "norm", "index_value", "index_gate", "index_ape",
-     "index_norm", "freqs", "window", "lane", "index_lane", "csa", "index", "after"),
+    (
+        "spans",
+        "tables",
+        "window_row",
+        "value",
+        "gate",
+        "ape",
+        "norm",
+        "index_value",
+        "index_gate",
+        "index_ape",
+        "index_norm",
+        "freqs",
+        "window",
+        "lane",
+        "index_lane",
+        "csa",
+        "index",
+        "after",
+    ),
     ("done",),
 )
 APPEND_HCA = Spec(
@@ -71,8 +89,14 @@ class Cuda:
         return np.array(a)
 
     def run(
-        self, spec: Spec, inputs: list[Array], outputs: list[tuple[tuple[int, ...], str]], grid: tuple[int, int, int],
-        threads: int, shared: int = 0, **constants: Any,
+        self,
+        spec: Spec,
+        inputs: list[Array],
+        outputs: list[tuple[tuple[int, ...], str]],
+        grid: tuple[int, int, int],
+        threads: int,
+        shared: int = 0,
+        **constants: Any,
     ) -> list[Array]:
         """Launch `grid` blocks of `threads`. MLX wants the grid in threads."""
         mx = self.mx
@@ -120,14 +144,31 @@ class Cpu:
         library = stem.with_suffix(".so")
         if not library.exists():
             stem.with_suffix(".cpp").write_text(text)
-            command = ["g++", "-std=c++17", "-O2", "-march=native", "-w", "-shared", "-fPIC", f"-I{HERE}",
-                       str(stem.with_suffix(".cpp")), "-o", str(library)]
+            command = [
+                "g++",
+                "-std=c++17",
+                "-O2",
+                "-march=native",
+                "-w",
+                "-shared",
+                "-fPIC",
+                f"-I{HERE}",
+                str(stem.with_suffix(".cpp")),
+                "-o",
+                str(library),
+            ]
             subprocess.run(command, check=True)
         return ctypes.CDLL(str(library)).run
 
     def run(
-        self, spec: Spec, inputs: list[Array], outputs: list[tuple[tuple[int, ...], str]], grid: tuple[int, int, int],
-        threads: int, shared: int = 0, **constants: Any,
+        self,
+        spec: Spec,
+        inputs: list[Array],
+        outputs: list[tuple[tuple[int, ...], str]],
+        grid: tuple[int, int, int],
+        threads: int,
+        shared: int = 0,
+        **constants: Any,
     ) -> list[Array]:
         poison = {"float32": np.nan, "float16": np.nan, "int32": -7777}
         made = [np.full(shape, poison[dtype], dtype) for shape, dtype in outputs]

@@ -62,8 +62,9 @@ def random_weights(device: Any, rng: np.random.Generator) -> Weights:
     def normal(*shape: int) -> Array:
         return device.array(rng.standard_normal(shape).astype(np.float32))
 
-    return Weights(normal(4, 1024), normal(512), normal(4, 256), normal(128), normal(128, 512), normal(64),
-                   device.array(FREQS))
+    return Weights(
+        normal(4, 1024), normal(512), normal(4, 256), normal(128), normal(128, 512), normal(64), device.array(FREQS)
+    )
 
 
 def append_csa(device: Any, step: tuple[Array, Array], x: dict[str, Array], w: Weights, s: LayerState) -> None:
@@ -72,10 +73,33 @@ def append_csa(device: Any, step: tuple[Array, Array], x: dict[str, Array], w: W
     n = x["window_row"].shape[0]
     (s.after,) = device.run(
         k.APPEND_CSA,
-        [*step, x["window_row"], x["value"], x["gate"], w.ape, w.norm, x["index_value"], x["index_gate"], w.index_ape,
-         w.index_norm, w.freqs, s.window, s.lane, s.index_lane, s.csa, s.index, s.after],
-        [((n, 3), "int32")], (3, n, 1), 256,
-        RING=s.layout.ring, CSA_STRIDE=csa[0], CSA_OFFSET=csa[1], INDEX_STRIDE=index[0], INDEX_OFFSET=index[1],
+        [
+            *step,
+            x["window_row"],
+            x["value"],
+            x["gate"],
+            w.ape,
+            w.norm,
+            x["index_value"],
+            x["index_gate"],
+            w.index_ape,
+            w.index_norm,
+            w.freqs,
+            s.window,
+            s.lane,
+            s.index_lane,
+            s.csa,
+            s.index,
+            s.after,
+        ],
+        [((n, 3), "int32")],
+        (3, n, 1),
+        256,
+        RING=s.layout.ring,
+        CSA_STRIDE=csa[0],
+        CSA_OFFSET=csa[1],
+        INDEX_STRIDE=index[0],
+        INDEX_OFFSET=index[1],
     )
 
 
@@ -85,9 +109,25 @@ def append_hca(device: Any, step: tuple[Array, Array], x: dict[str, Array], w: W
     n = x["window_row"].shape[0]
     (s.after,) = device.run(
         k.APPEND_HCA,
-        [*step, x["window_row"], x["hca_value"], x["hca_gate"], w.hca_ape, w.norm, w.freqs, s.window, s.hca_lane, s.hca,
-         s.after],
-        [((n, 2), "int32")], (2, n, 1), 512, RING=s.layout.ring, HCA_STRIDE=hca[0], HCA_OFFSET=hca[1],
+        [
+            *step,
+            x["window_row"],
+            x["hca_value"],
+            x["hca_gate"],
+            w.hca_ape,
+            w.norm,
+            w.freqs,
+            s.window,
+            s.hca_lane,
+            s.hca,
+            s.after,
+        ],
+        [((n, 2), "int32")],
+        (2, n, 1),
+        512,
+        RING=s.layout.ring,
+        HCA_STRIDE=hca[0],
+        HCA_OFFSET=hca[1],
     )
 
 
@@ -98,8 +138,14 @@ def score(
     index = s.layout.place(32, INDEX)
     n = iq.shape[0]
     (scores,) = device.run(
-        k.SCORE, [*step, iq, weights, s.index, s.after], [((n, rows), "float32")], (blocks, n, 1), 128,
-        ROWS=rows, INDEX_STRIDE=index[0], INDEX_OFFSET=index[1],
+        k.SCORE,
+        [*step, iq, weights, s.index, s.after],
+        [((n, rows), "float32")],
+        (blocks, n, 1),
+        128,
+        ROWS=rows,
+        INDEX_STRIDE=index[0],
+        INDEX_OFFSET=index[1],
     )
     return scores
 
@@ -109,22 +155,44 @@ def top_k(device: Any, spans: Array, scores: Array, after: Array | None = None) 
     n, rows = scores.shape
     chunks = -(-rows // CHUNK)
     chosen, best = device.run(
-        k.TOP_K, [spans, scores, spans if after is None else after],
-        [((n, chunks * TOP), "int32"), ((n, chunks * TOP), "float32")], (chunks, n, 1), 1024, CHUNK * 4,
-        CHUNK=CHUNK, ROWS=rows, K=TOP, MERGE=0,
+        k.TOP_K,
+        [spans, scores, spans if after is None else after],
+        [((n, chunks * TOP), "int32"), ((n, chunks * TOP), "float32")],
+        (chunks, n, 1),
+        1024,
+        CHUNK * 4,
+        CHUNK=CHUNK,
+        ROWS=rows,
+        K=TOP,
+        MERGE=0,
     )
     if chunks == 1:
         return chosen
     chunk = -(-chunks * TOP // 1024) * 1024
     chosen, _ = device.run(
-        k.TOP_K, [spans, best, chosen], [((n, TOP), "int32"), ((n, TOP), "float32")], (1, n, 1), 1024, chunk * 4,
-        CHUNK=chunk, ROWS=chunks * TOP, K=TOP, MERGE=1,
+        k.TOP_K,
+        [spans, best, chosen],
+        [((n, TOP), "int32"), ((n, TOP), "float32")],
+        (1, n, 1),
+        1024,
+        chunk * 4,
+        CHUNK=chunk,
+        ROWS=chunks * TOP,
+        K=TOP,
+        MERGE=1,
     )
     return chosen
 
 
 def attend(
-    device: Any, step: tuple[Array, Array], q: Array, w: Weights, s: LayerState, chosen: Array, rows: int, every: bool,
+    device: Any,
+    step: tuple[Array, Array],
+    q: Array,
+    w: Weights,
+    s: LayerState,
+    chosen: Array,
+    rows: int,
+    every: bool,
     split: int = 64,
 ) -> Array:
     """Heads [S, 64, 512] over the window and the chosen rows (or `rows` HCA rows); two launches."""
@@ -133,13 +201,26 @@ def attend(
     splits = 128 // split + -(-rows // split)
     shared = split * 520 * 2 + 16 * (split + 8) * 2 + 128 // split * 16 * (split + 4) * 4
     parts, stats = device.run(
-        k.ATTEND, [*step, q, s.window, s.hca if every else s.csa, chosen, s.after],
-        [((n, splits, HEADS, D), "float32"), ((n, splits, HEADS, 2), "float32")], (splits, 4, n), 256, shared,
-        SPLIT=split, RING=s.layout.ring, EVERY=int(every), PER_PAGE=per_page, POOL_STRIDE=place[0],
-        POOL_OFFSET=place[1], K=TOP,
+        k.ATTEND,
+        [*step, q, s.window, s.hca if every else s.csa, chosen, s.after],
+        [((n, splits, HEADS, D), "float32"), ((n, splits, HEADS, 2), "float32")],
+        (splits, 4, n),
+        256,
+        shared,
+        SPLIT=split,
+        RING=s.layout.ring,
+        EVERY=int(every),
+        PER_PAGE=per_page,
+        POOL_STRIDE=place[0],
+        POOL_OFFSET=place[1],
+        K=TOP,
     )
     (out,) = device.run(
-        k.COMBINE, [step[0], parts, stats, w.sinks, w.freqs], [((n, HEADS, D), "float32")], (1, HEADS, n), 128,
+        k.COMBINE,
+        [step[0], parts, stats, w.sinks, w.freqs],
+        [((n, HEADS, D), "float32")],
+        (1, HEADS, n),
+        128,
         SPLITS=splits,
     )
     s.after = out  # the next writer of this layer's rings must wait for this reader

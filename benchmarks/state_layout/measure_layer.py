@@ -83,8 +83,13 @@ def pieces(b: Bench, name: str) -> None:
     if b.rows > 512:
         for blocks in (132, 264, 528, 1056, 2112):
             each = max(1, min(b.context // 128, blocks // b.n))
-            took = t.chain(lambda i, last, each=each: L.score(t.DEVICE, b.step, b.x["iq"], b.x["weights"],
-                                                              pick(i, last), b.rows, each), count, first)
+            took = t.chain(
+                lambda i, last, each=each: L.score(
+                    t.DEVICE, b.step, b.x["iq"], b.x["weights"], pick(i, last), b.rows, each
+                ),
+                count,
+                first,
+            )
             us[f"score, {each} blocks"] = took
             us[f"  rows GB/s, {each} blocks"] = b.n * b.rows * 256 / took / 1e3
         scores = [L.score(t.DEVICE, b.step, b.x["iq"], b.x["weights"], s, b.rows, b.blocks) for s in layers]
@@ -141,8 +146,10 @@ if __name__ == "__main__":
         del bench
         mx.clear_cache()
     if not only_steps:
-        for name, options in (("21 layers in one pool (3 of them used)", {"layers": 3, "shared": 21}),
-                              ("ring of 256", {"ring": 256})):
+        for name, options in (
+            ("21 layers in one pool (3 of them used)", {"layers": 3, "shared": 21}),
+            ("ring of 256", {"ring": 256}),
+        ):
             bench = Bench(1_048_576 if "shared" in options else 32_768, 1, **options)
             pieces(bench, f"{name}, 1 x {bench.context}")
             del bench

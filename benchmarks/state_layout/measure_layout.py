@@ -28,15 +28,32 @@ if (at == 0 && blockIdx.y == 0) done[0] = 1;
 
 
 def scatter(
-    rows: mx.array, pages: mx.array, pool: mx.array, stride: int, offset: int, count: int, source: tuple[int, int],
+    rows: mx.array,
+    pages: mx.array,
+    pool: mx.array,
+    stride: int,
+    offset: int,
+    count: int,
+    source: tuple[int, int],
     after: mx.array,
 ) -> mx.array:
     """In place: `count` values of each page, from rows at (stride, start), into the pool at `stride` and `offset`."""
     kernel = mx.fast.cuda_kernel("scatter", ["rows", "pages", "pool", "after"], ["done"], SCATTER)
-    return kernel(inputs=[rows, pages, pool, after], output_shapes=[(1,)], output_dtypes=[mx.int32],
-                  grid=(-(-count // 2048) * 256, pages.size, 1), threadgroup=(256, 1, 1),
-                  template=[("T", mx.float16), ("OFFSET", offset), ("STRIDE", stride), ("COUNT", count),
-                            ("FROM_STRIDE", source[0]), ("FROM", source[1])])[0]
+    return kernel(
+        inputs=[rows, pages, pool, after],
+        output_shapes=[(1,)],
+        output_dtypes=[mx.int32],
+        grid=(-(-count // 2048) * 256, pages.size, 1),
+        threadgroup=(256, 1, 1),
+        template=[
+            ("T", mx.float16),
+            ("OFFSET", offset),
+            ("STRIDE", stride),
+            ("COUNT", count),
+            ("FROM_STRIDE", source[0]),
+            ("FROM", source[1]),
+        ],
+    )[0]
 
 
 def one_array(pools: Sequence[mx.array]) -> mx.array:
@@ -81,10 +98,14 @@ def gathers(pools: list[mx.array], shared: mx.array) -> None:
     def launch(i: int, last: mx.array, one: bool) -> mx.array:
         layer = i % 3 * 7
         stride, offset = (LAYERS * 16384, layer * 16384) if one else (16384, 0)
-        return kernel(inputs=[rows[i % LAYERS], tables, shared if one else pools[layer], last],
-                      output_shapes=[(512, 512)], output_dtypes=[mx.float16], grid=(512 * 64, 1, 1),
-                      threadgroup=(64, 1, 1),
-                      template=[("T", mx.float16), ("STRIDE", stride), ("OFFSET", offset)])[0]
+        return kernel(
+            inputs=[rows[i % LAYERS], tables, shared if one else pools[layer], last],
+            output_shapes=[(512, 512)],
+            output_dtypes=[mx.float16],
+            grid=(512 * 64, 1, 1),
+            threadgroup=(64, 1, 1),
+            template=[("T", mx.float16), ("STRIDE", stride), ("OFFSET", offset)],
+        )[0]
 
     first = t.normal(512, 512)
     for i in range(3):
@@ -116,8 +137,11 @@ def moves(pools: list[mx.array], shared: mx.array) -> None:
         mx.eval(a)
         return a
 
-    timed("export, device part / an array a layer",
-          lambda: evaluated(mx.stack([mx.take(p, pages, axis=0) for p in pools], axis=1)), size)
+    timed(
+        "export, device part / an array a layer",
+        lambda: evaluated(mx.stack([mx.take(p, pages, axis=0) for p in pools], axis=1)),
+        size,
+    )
     timed("export, device part / one array", lambda: evaluated(mx.take(shared, pages, axis=0)), size)
 
     def fresh(wanted: mx.array = pages) -> mx.array:
@@ -190,8 +214,12 @@ def growth() -> None:
             mx.eval(pools[i])
             mx.clear_cache()
         mx.synchronize()
-        t.record(f"growth to 8192 pages / {name}", ms=(time.perf_counter() - start) * 1e3,
-                 peak_gb=mx.get_peak_memory() / 1e9, held_gb=mx.get_active_memory() / 1e9)
+        t.record(
+            f"growth to 8192 pages / {name}",
+            ms=(time.perf_counter() - start) * 1e3,
+            peak_gb=mx.get_peak_memory() / 1e9,
+            held_gb=mx.get_active_memory() / 1e9,
+        )
         del pools
 
 

@@ -22,8 +22,13 @@ def small(name: str, inputs: list[str], output: str, source: str) -> Callable[..
     kernel = mx.fast.cuda_kernel(name, inputs, [output], source)
 
     def call(*arrays: mx.array) -> mx.array:
-        return kernel(inputs=list(arrays), output_shapes=[(32,)], output_dtypes=[mx.float32], grid=(32, 1, 1),
-                      threadgroup=(32, 1, 1))[0]
+        return kernel(
+            inputs=list(arrays),
+            output_shapes=[(32,)],
+            output_dtypes=[mx.float32],
+            grid=(32, 1, 1),
+            threadgroup=(32, 1, 1),
+        )[0]
 
     return call
 
@@ -77,8 +82,11 @@ def launches() -> None:
     """Cost of an empty launch, and of the same launch with a large array among its inputs."""
     empty = small("empty", ["after", "pool"], "out", "out[threadIdx.x] = after[threadIdx.x];")
     first = mx.zeros((32,))
-    for name, pool in (("1 KB", mx.zeros((256,))), ("268 MB", mx.zeros((2**27,), mx.float16)),
-                       ("5.6 GB", mx.zeros((8192, 21, 32, 512), mx.float16))):
+    for name, pool in (
+        ("1 KB", mx.zeros((256,))),
+        ("268 MB", mx.zeros((2**27,), mx.float16)),
+        ("5.6 GB", mx.zeros((8192, 21, 32, 512), mx.float16)),
+    ):
         mx.eval(pool)
         us = t.chain(lambda i, last, p=pool: empty(last, p), 300, first)
         t.record(f"empty launch / input of {name}", us=us)
@@ -107,8 +115,11 @@ def appends() -> None:
                 s.index_lane[0, 7, 0], s.index_lane[0, 7, 1] = x["index_value"][0], x["index_gate"][0]
             return [a for s in layers for a in (s.csa, s.index, s.window, s.lane, s.index_lane)]
 
-        t.record(f"append to 21 layers / {context} tokens", kernel_us=t.seconds(kernels) * 1e6,
-                 slice_assignment_us=t.seconds(slices) * 1e6)
+        t.record(
+            f"append to 21 layers / {context} tokens",
+            kernel_us=t.seconds(kernels) * 1e6,
+            slice_assignment_us=t.seconds(slices) * 1e6,
+        )
         del layers
 
 
@@ -129,12 +140,18 @@ def uploads() -> None:
 
     def spans_by_shape(i: int, n: int) -> mx.array:
         views = [mx.broadcast_to(tiny, (1_000_000 + i, 7, 60_000)) for _ in range(n)]
-        return gather(inputs=[*views, *[tiny] * (8 - n)], output_shapes=[(24,)], output_dtypes=[mx.int32],
-                      grid=(1, 1, 1), threadgroup=(1, 1, 1))[0]
+        return gather(
+            inputs=[*views, *[tiny] * (8 - n)],
+            output_shapes=[(24,)],
+            output_dtypes=[mx.int32],
+            grid=(1, 1, 1),
+            threadgroup=(1, 1, 1),
+        )[0]
 
     def copied(a: mx.array) -> mx.array:
-        return copy(inputs=[a], output_shapes=[(24,)], output_dtypes=[mx.int32], grid=(24, 1, 1),
-                    threadgroup=(24, 1, 1))[0]
+        return copy(
+            inputs=[a], output_shapes=[(24,)], output_dtypes=[mx.int32], grid=(24, 1, 1), threadgroup=(24, 1, 1)
+        )[0]
 
     def numbers(i: int, n: int) -> mx.array:
         return mx.array(np.full(n, i, np.int32))

@@ -74,8 +74,16 @@ def repeated(a: mx.array, layers: int) -> mx.array:
 
 def token_inputs(n: int) -> dict[str, mx.array]:
     """What the projections would give for one token of each of n conversations."""
-    sizes = {"window_row": 512, "value": 1024, "gate": 1024, "index_value": 256, "index_gate": 256, "hca_value": 512,
-             "hca_gate": 512, "weights": 64}
+    sizes = {
+        "window_row": 512,
+        "value": 1024,
+        "gate": 1024,
+        "index_value": 256,
+        "index_gate": 256,
+        "hca_value": 512,
+        "hca_gate": 512,
+        "weights": 64,
+    }
     x = {name: normal(n, size, dtype=mx.float32) for name, size in sizes.items()}
     x["q"], x["iq"] = normal(n, 64, 512), normal(n, 64, 128)
     return x
@@ -89,8 +97,12 @@ def make_layers(pages: int, slots: int, count: int, shared: int = 0, ring: int =
             pools = layers[0].csa, layers[0].index, layers[0].hca
         else:
             pools = tuple(repeated(normal(pages, r, d), shared) for r, d in ((32, 512), (32, 128), (1, 512)))
-        rings = (normal(slots, ring, 512), normal(slots, 8, 2, 1024, dtype=mx.float32),
-                 normal(slots, 8, 2, 256, dtype=mx.float32), normal(slots, 128, 2, 512, dtype=mx.float32))
+        rings = (
+            normal(slots, ring, 512),
+            normal(slots, 8, 2, 1024, dtype=mx.float32),
+            normal(slots, 8, 2, 256, dtype=mx.float32),
+            normal(slots, 128, 2, 512, dtype=mx.float32),
+        )
         place = L.Layout(shared, i * 7 % shared, ring) if shared else L.Layout(ring=ring)
         layers.append(L.LayerState(*pools, *rings, place, mx.zeros((4,), mx.int32)))
     return layers

@@ -23,9 +23,7 @@ class Backlog:
     """Hands batches of jobs to `work`, on a thread of its own, in order; `work` must not raise. What had to give way
     goes to `forget`."""
 
-    def __init__(
-        self, work: Callable[[list[Job]], None], forget: Callable[[Job], None], max_bytes: int
-    ) -> None:
+    def __init__(self, work: Callable[[list[Job]], None], forget: Callable[[Job], None], max_bytes: int) -> None:
         self._work, self._forget, self._max_bytes = work, forget, max_bytes
         self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()

@@ -133,5 +133,3 @@ def _kept(index: Index, job: TailJob, tails: list[Tail]) -> set[bytes]:
             kept.add(tail.key)
             last = tail.position
     return kept
-
-

@@ -70,10 +70,7 @@ def load(folder: Path, files: Files, hit: Hit) -> Loaded:
         _read(folder, files, hit.blocks, parts)
     else:
         with ThreadPoolExecutor(shares) as pool:
-            jobs = [
-                pool.submit(_read, folder, files, hit.blocks[a:b], parts[a:b])
-                for a, b in pairwise(cuts)
-            ]
+            jobs = [pool.submit(_read, folder, files, hit.blocks[a:b], parts[a:b]) for a, b in pairwise(cuts)]
             for job in jobs:
                 job.result()
     _read(folder, files, [hit.tail], [tail])

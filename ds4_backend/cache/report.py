@@ -178,5 +178,3 @@ def _examine(folder: Path, files: Files, key: bytes, place: Place) -> str:
 
 def _bytes_written(index: Index, day: str) -> int:
     return int(index.counter("written", day))
-
-

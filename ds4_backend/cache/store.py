@@ -354,4 +354,3 @@ def _lease(index: Index, *, hit: Hit, until: float) -> None:
     if hit.tail:
         for key in (hit.tail.key, hit.tail.chain):
             index.run("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", (key, hit.lease, until))
-

@@ -48,9 +48,7 @@ class Appended:
 class Writer:
     """Writes batches of jobs and copies records for clean-ups. Errors of files and SQLite pass through."""
 
-    def __init__(
-        self, folder: Path, files: Files, budget: Budget, clock: Callable[[], float], health: Health
-    ) -> None:
+    def __init__(self, folder: Path, files: Files, budget: Budget, clock: Callable[[], float], health: Health) -> None:
         self.folder, self.files, self.clock = folder, files, clock
         self.budget, self._health = budget, health
         self._active: dict[Kind, Segment] = {}

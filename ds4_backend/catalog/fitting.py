@@ -43,5 +43,5 @@ def _advice(best: Build | None) -> str:
     smallest = min((build for build in FLASH if build.dialect == NEWEST), key=lambda build: build.nbytes)
     return (
         f"None fits. To get the smallest in spite of that: ds4-backend download {smallest.name} --force\n"
-        "ds4-tiny runs anywhere: llm -m ds4-tiny \"What's 12 plus 30?\""
+        'ds4-tiny runs anywhere: llm -m ds4-tiny "What\'s 12 plus 30?"'
     )

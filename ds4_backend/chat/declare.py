@@ -84,9 +84,7 @@ class _Writer:
             return [self._schema(schema, "", inside) for schema in value]
         return self._schema(value, "", inside) if keyword in _OF_SCHEMA else value
 
-    def _target(
-        self, schema: Mapping[str, Any], inside: tuple[str, ...]
-    ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    def _target(self, schema: Mapping[str, Any], inside: tuple[str, ...]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
         """What a reference to a definition stands for, with what is written beside it; else the schema itself."""
         while self._inlined <= _MAX_INLINED and (found := self._definition(schema.get("$ref"))) is not None:
             self._inlined += 1

@@ -59,9 +59,7 @@ _LOW, _HIGH, _MAX = Level("low", "low"), Level("high", "high"), Level("max", "ma
 DIALECTS = {
     dialect.name: dialect
     for dialect in (
-        _dialect(
-            "preview", _PLAIN, minimal=_PLAIN, low=_PLAIN, medium=_PLAIN, high=_PLAIN, xhigh=_PLAIN, max=_STRONG
-        ),
+        _dialect("preview", _PLAIN, minimal=_PLAIN, low=_PLAIN, medium=_PLAIN, high=_PLAIN, xhigh=_PLAIN, max=_STRONG),
         _dialect("0731", _LOW, minimal=_LOW, low=_LOW, medium=_LOW, high=_HIGH, xhigh=_HIGH, max=_MAX),
     )
 }

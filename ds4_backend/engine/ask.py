@@ -15,9 +15,7 @@ from ds4_backend.errors import Busy, TookTooLong
 from ds4_backend.types import Event, Failed, Progress, Request
 
 
-def ask(
-    opened: Callable[[], Engine], request: Request, *, timeout: float | None = None, retries: int = 0
-) -> Events:
+def ask(opened: Callable[[], Engine], request: Request, *, timeout: float | None = None, retries: int = 0) -> Events:
     """The events of one answer of the engine that `opened` gives. Closing it cancels the work.
 
     A busy engine is asked again `retries` times, after 1, 2, 4, ... seconds, as long as nothing was heard but progress.

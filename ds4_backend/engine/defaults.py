@@ -12,9 +12,7 @@ from ds4_backend.errors import FileError
 from ds4_backend.options import LOGIT_BIAS, OPTIONS, SAMPLING, Option
 from ds4_backend.types import Request, Sampling
 
-REFERENCE = Sampling(
-    temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, presence_penalty=0.0, frequency_penalty=0.0
-)
+REFERENCE = Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, presence_penalty=0.0, frequency_penalty=0.0)
 """Plain sampling, as the preview's model card advises; fills whatever else is left open."""
 
 BY_DIALECT = {

@@ -223,7 +223,6 @@ class Generation:
         reason: FinishReason = "length" if cause in LENGTH_CAUSES else parser.finish_reason
         return End(reason, usage, timings, {**job.metadata, **detail})
 
-
     def _trace(self) -> dict[str, Any]:
         """What a trace holds of prompt and answer; ids as text, which a trace hides unless told otherwise."""
         prompt = self._job.prompt

@@ -76,9 +76,7 @@ class LocalEngine(Engine):
         self._room = room
         self._counters = Counters()
         self._worker = worker or Worker(name)
-        self._scheduler = Scheduler(
-            model, self._worker, name, active=active, waiting=waiting, on_idle=self._sweep
-        )
+        self._scheduler = Scheduler(model, self._worker, name, active=active, waiting=waiting, on_idle=self._sweep)
         self._closed = self._released = False
         self.traced = False  # whether `End.metadata["trace"]` holds the prompt's and the answer's tokens
         self._owns_model = owns_model

@@ -45,9 +45,7 @@ _loaded: weakref.WeakKeyDictionary[LocalEngine, int] = weakref.WeakKeyDictionary
 _offered: dict[str, Engine] = {}
 
 
-def running(
-    model: str, *, progress: Progress = lambda done, total: None, make_room: MakeRoom | None = None
-) -> Engine:
+def running(model: str, *, progress: Progress = lambda done, total: None, make_room: MakeRoom | None = None) -> Engine:
     """The engine for `model`, a name from the catalogue or the path of a .gguf file; loads it on the first call.
 
     `make_room` is asked before anything is loaded; None is `check_memory`, beside what this process has loaded.

@@ -18,9 +18,7 @@ SAMPLE_BLOCKS = 2048
 """Blocks decoded to find a format's own deviation; it is then right to about 1 %."""
 
 
-def random_pool(
-    format_name: str, deviation: float, rng: np.random.Generator, nbytes: int = POOL_BYTES
-) -> np.ndarray:
+def random_pool(format_name: str, deviation: float, rng: np.random.Generator, nbytes: int = POOL_BYTES) -> np.ndarray:
     """Blocks of a format, uint8 [blocks, block_bytes], that decode to values of this standard deviation.
 
     As many blocks as `nbytes` hold. Raises KeyError for a format that cannot be filled at random.

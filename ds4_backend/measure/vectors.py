@@ -145,9 +145,7 @@ def make_vector(
     return {**about, "request": request, "finish_reason": reason, "steps": steps}
 
 
-def prompt_ids(
-    tokenizer: Tokenizer, dialect: str, messages: Sequence[Mapping[str, Any]], thinking: bool
-) -> list[int]:
+def prompt_ids(tokenizer: Tokenizer, dialect: str, messages: Sequence[Mapping[str, Any]], thinking: bool) -> list[int]:
     """The token ids of a conversation's prompt."""
     prompt = render(request_from_openai(messages, thinking=thinking), dialect)
     return tokenizer.encode_segments(prompt.segments)

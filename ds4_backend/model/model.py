@@ -71,7 +71,7 @@ class Model:
         batch = Batch(ids, tuple(sequence.span(len(tokens)) for sequence, tokens in spans))
         ends = np.cumsum([len(tokens) for _, tokens in spans], dtype=np.int32) - 1
         wanted = np.arange(len(ids), dtype=np.int32) if every else ends
-        logits = self.ops.to_host(self._run(batch, wanted))
+        logits = self.ops.compute(batch, self.state, len(wanted), lambda: self._run(batch, wanted))
         for sequence, tokens in spans:
             sequence.length += len(tokens)
         return logits

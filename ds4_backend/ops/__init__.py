@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ds4_backend.errors import SettingsError
 from ds4_backend.gguf.geometry import Geometry
 from ds4_backend.ops.base import Ops
+
+if TYPE_CHECKING:
+    from ds4_backend.ops.kernels.kernel import Launcher
 
 # MLX reads these when it first touches the device. It ends a batch of launches when their inputs add up to the first:
 # weights alone would end one at every launch (measured in docs/decisions.md). With the second, float32 products keep
@@ -74,13 +78,18 @@ def self_tests(name: str) -> Iterator[tuple[str, float, bool]]:
 
     The mlx and the numpy ops have no kernels of their own: nothing comes.
     """
-    if name == "cuda":
-        from ds4_backend.ops.cuda import keep_compiled
-
-        keep_compiled()
     if name in ("metal", "cuda"):
-        from ds4_backend.ops.kernels.kernel import MlxLauncher
         from ds4_backend.ops.kernels.selftest import run
 
-        for outcome in run(MlxLauncher(name)):
+        for outcome in run(_launcher(name)):
             yield outcome.body, outcome.error, outcome.ok
+
+
+def _launcher(name: str) -> Launcher:
+    if name == "cuda":
+        from ds4_backend.ops.cuda import make_launcher
+
+        return make_launcher()
+    from ds4_backend.ops.kernels.kernel import MlxLauncher
+
+    return MlxLauncher(name)

@@ -17,7 +17,7 @@ k experts used, F expert width, w indexer width, W window. Formula numbers are t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -284,3 +284,10 @@ class Ops(ABC):
     @abstractmethod
     def to_host(self, array: Array) -> NDArray[np.float32]:
         """Evaluate and bring to the host as float32."""
+
+    def compute(self, batch: Batch, state: State, rows: int, work: Callable[[], Array]) -> NDArray[np.float32]:
+        """What `work` gives, on the host: the whole pass of a batch through these ops, logits of `rows` of its tokens.
+
+        Ops that can repeat a pass without going through it again may do so, and not call `work`.
+        """
+        return self.to_host(work())

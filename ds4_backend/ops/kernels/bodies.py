@@ -76,9 +76,7 @@ def spread(g: Geometry, fn_type: str, post: bool) -> Kernel:
     constants: dict[str, int | float | str] = {
         "D": g.embedding_length, "N": n, "MIXES": n * (n + 2), "POST": post, "FN": fn_type
     }  # fmt: skip
-    return Kernel(
-        "spread", ("streams", "y", "mix", "fn"), ("next", "sums"), THREADS, constants, ("numbers", "hyper")
-    )
+    return Kernel("spread", ("streams", "y", "mix", "fn"), ("next", "sums"), THREADS, constants, ("numbers", "hyper"))
 
 
 def spread_shape(g: Geometry) -> tuple[int, int]:

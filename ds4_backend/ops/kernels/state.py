@@ -139,8 +139,12 @@ class KernelState(State):
 
     @property
     def nbytes(self) -> int:
-        arrays = [*self.window, *(a for group in (self.pools, self.lanes) for kind in group.values() for a in kind)]
-        return sum(a.nbytes for a in arrays)
+        return sum(a.nbytes for a in self.arrays)
+
+    @property
+    def arrays(self) -> list[mx.array]:
+        """All pools and rings; `reserve` replaces them when it changes `pages` or `slots`."""
+        return [*self.window, *(a for group in (self.pools, self.lanes) for kind in group.values() for a in kind)]
 
     def _page_nbytes(self, kind: str) -> int:
         return self.page_rows[kind] * self.widths[kind] * 2
