@@ -17,7 +17,7 @@ from ds4_tiny.tasks import chats, reading, records, skills, spread, tools
 QA = Callable[[Draw], tuple[str, str, str]]
 QUESTIONS: dict[QA, float] = {
     chats.small_talk: 5, chats.about: 8, chats.unknown: 6, chats.story: 1.5, chats.haiku: 1.5, chats.joke: 2,
-    skills.addition: 10, skills.subtraction: 4.5, skills.product: 6, skills.word_problem: 2.5, skills.letters: 14, skills.numbers: 3, skills.lists: 8,
+    skills.addition: 10, skills.subtraction: 4.5, skills.product: 6, skills.word_problem: 2.5, skills.letters: 14, skills.numbers: 3, skills.lists: 13,
     skills.knowledge: 6, skills.sentiment: 2, skills.repeat: 13, skills.edit: 5, skills.choice: 1.5,
     reading.facts: 13, records.json_keys: 12, tools.joke_json: 1.5,
 }  # fmt: skip

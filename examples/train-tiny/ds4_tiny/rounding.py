@@ -1,7 +1,8 @@
 """The cache simulation as a layer: rows are rounded in the forward pass, gradients pass straight through.
 
 Attention rows: non-rotary channels in blocks of 64 to E4M3. Indexer queries and rows: Hadamard transform, then blocks
-of 32 to E2M1. Scales are powers of two. The same values as `ds4_backend.ops.simulate`, bit for bit in float32.
+of 32 to E2M1. Scales are powers of two. The same values as `ds4_backend.ops.simulate`, but for
+those too small for whole float16 numbers.
 """
 
 from __future__ import annotations

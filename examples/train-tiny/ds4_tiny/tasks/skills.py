@@ -137,10 +137,10 @@ def letters(d: Draw) -> QA:
 
 
 def lists(d: Draw) -> QA:
-    """Sorting, comparing, positions, counting."""
-    kind = d.int(0, 5)
+    """Sorting, comparing, positions, counting. To sort is the hardest, and downwards needs as many examples as upwards."""
+    kind = 0 if d.chance(0.4) else d.int(1, 5)
     if kind == 0:
-        down, values = d.chance(0.35), [d.int(1, 99 if d.chance(0.7) else 999) for _ in range(d.int(3, 6))]
+        down, values = d.chance(0.5), [d.int(1, 99 if d.chance(0.7) else 999) for _ in range(d.int(3, 6))]
         told, answer = ", ".join(map(str, values)), ", ".join(map(str, sorted(values, reverse=down)))
         question = (f"!sort these numbers in descending order: {told}|!sort {told} from large to small|!sort {told} in descending order|!put these numbers in order, largest first: {told}" if down else
                     f"!sort these numbers: {told}|!sort {told}|!sort {told} from small to large|!put these numbers in order: {told}|!sort the numbers {told} in ascending order|!order these numbers: {told}")  # fmt: skip
