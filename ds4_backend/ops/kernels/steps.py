@@ -19,6 +19,8 @@ SPLIT_ROWS = 32
 """Rows of a split of decode attention at least."""
 SCORE_BLOCKS = 1056
 """Threadgroups of a scoring launch at most: eight for each of 132 processors."""
+SCORE_STEP = 8
+"""They come so many at a time, so that a grid serves a thousand tokens of context."""
 SCORE_ROUNDING = 2048
 
 Ints = NDArray[np.int32]
@@ -76,8 +78,8 @@ class Planner:
         closing = {ratio: self._closing(parts, batch, ratio, at) for ratio, at in ((CSA, 7), (HCA, 10))}
         parts.add(13, batch.ids)
         splits = self._splits(visible, selecting, tokens)
-        blocks = max(1, min(-(-(visible // CSA) // 32), SCORE_BLOCKS // tokens))
-        stride = -(-max(visible // CSA, 1) // SCORE_ROUNDING) * SCORE_ROUNDING
+        blocks = min(_whole(visible // CSA, 32 * SCORE_STEP) // 32, SCORE_BLOCKS // tokens)
+        stride = _whole(visible // CSA, SCORE_ROUNDING)
         for at, value in ((0, tokens), (1, len(spans)), (14, selecting), (15, stride), (24, late), (25, blocks)):
             parts.header[at] = value
         for number, ratio in enumerate(KINDS):
@@ -106,7 +108,7 @@ class Planner:
         listed = np.array(rows, np.int32).reshape(-1, 2)
         parts.add(at, listed)
         parts.header[at + 1] = len(listed)
-        parts.add(at + 2, self._turns(listed[:, 1] * ratio, ratio))
+        parts.add(at + 2, self._turns(listed[:, 1] * ratio, ratio) if rows else listed)
         return len(listed)
 
     def _splits(self, visible: int, selecting: bool, tokens: int) -> dict[int, Splits]:
@@ -119,6 +121,11 @@ class Planner:
             each = -(-max(SPLIT_ROWS, -(-(window + rows) // most)) // 16) * 16
             splits[ratio] = Splits(-(-(window + rows) // each), each)
         return splits
+
+
+def _whole(count: int, unit: int) -> int:
+    """At least one unit."""
+    return max(-(-count // unit), 1) * unit
 
 
 class _Parts:
