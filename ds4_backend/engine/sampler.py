@@ -25,6 +25,10 @@ Logits = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 FIRST_GUESS = 256
 """Tokens that `top_p` looks at first; a nucleus is nearly always smaller."""
+BLOCK = 256
+"""Weights that are summed up together before one is drawn."""
+SMALLEST = 1e-30
+"""Temperatures below this count as this, in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +91,25 @@ class Sampler:
 
     def _drawn(self, logits: Logits) -> int:
         ids, weights = candidates(logits, self.settings)
-        mass = np.cumsum(weights)
-        # A rounded product may reach the last sum itself; the last candidate owns it.
-        index = np.searchsorted(mass, self._random.random() * mass[-1], side="right")
-        return int(ids[min(int(index), len(ids) - 1)])
+        return int(ids[place_of(weights, self._random.random())])
 
 
-def candidates(logits: Logits, settings: Settings) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def place_of(weights: NDArray[np.float32], part: float) -> int:
+    """Where a `part` of the whole weight, from 0 to below 1, is reached. Blocks first: most are never looked into."""
+    blocks = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), BLOCK), dtype=np.float64))
+    target = part * blocks[-1]
+    block = _reached(blocks, target)
+    first = block * BLOCK
+    inside = np.cumsum(weights[first : first + BLOCK], dtype=np.float64)
+    return first + _reached(inside, target - (blocks[block - 1] if block else 0.0))
+
+
+def _reached(mass: NDArray[np.float64], target: float) -> int:
+    """The first place whose sum is above the target; where rounding lets none be, the last that weighs something."""
+    return int(min(np.searchsorted(mass, target, side="right"), np.searchsorted(mass, mass[-1], side="left")))
+
+
+def candidates(logits: Logits, settings: Settings) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """What may be drawn at a temperature above 0: ids in rising order, and their weights relative to the best."""
     peak = float(logits.max())
     ids, rows = _top_k(logits, settings.top_k)
@@ -103,7 +119,7 @@ def candidates(logits: Logits, settings: Settings) -> tuple[NDArray[np.intp], ND
     weights = _weights(rows, peak, settings.temperature)
     if settings.top_p < 1:
         whole = weights if len(rows) == len(logits) else _weights(logits, peak, settings.temperature)
-        kept = _nucleus(weights, settings.top_p * float(whole.sum()))
+        kept = _nucleus(weights, settings.top_p * float(whole.sum(dtype=np.float64)))
         ids, weights = ids[kept], weights[kept]
     return ids, weights
 
@@ -117,22 +133,22 @@ def _top_k(logits: Logits, k: int) -> tuple[NDArray[np.intp], Logits]:
     return ids, logits[ids]
 
 
-def _weights(logits: Logits, peak: float, temperature: float) -> NDArray[np.float64]:
-    # float64, so that a temperature near 0 neither overflows to NaN nor vanishes.
-    with np.errstate(over="ignore"):
-        return np.exp((logits.astype(np.float64) - peak) / temperature)
+def _weights(logits: Logits, peak: float, temperature: float) -> NDArray[np.float32]:
+    # Differences to the peak are never above 0, so a temperature near 0 makes a weight 0 and never a NaN.
+    with np.errstate(over="ignore", under="ignore"):
+        return np.exp((logits - np.float32(peak)) / np.float32(max(temperature, SMALLEST)))
 
 
-def _nucleus(weights: NDArray[np.float64], enough: float) -> NDArray[np.intp]:
+def _nucleus(weights: NDArray[np.float32], enough: float) -> NDArray[np.intp]:
     """Indices, rising, of the fewest largest weights whose sum reaches `enough`; at least one, all if it never does."""
-    size, guess = len(weights), FIRST_GUESS
+    # All that weigh less than this are together less than what may be left out, so none of them is needed.
+    least = (float(weights.sum(dtype=np.float64)) - enough) / len(weights)
+    likely = np.flatnonzero(weights >= least)
+    weights, size, guess = weights[likely], len(likely), FIRST_GUESS
     while True:
-        if guess >= size:
-            order = np.argsort(-weights, kind="stable")
-        else:
-            order = np.argpartition(weights, size - guess)[size - guess :]
-            order = order[np.argsort(-weights[order], kind="stable")]
-        mass = np.cumsum(weights[order])
+        order = np.argpartition(weights, size - guess)[size - guess :] if guess < size else np.arange(size)
+        order = order[np.argsort(-weights[order], kind="stable")]
+        mass = np.cumsum(weights[order], dtype=np.float64)
         if mass[-1] >= enough or guess >= size:
-            return np.sort(order[: int(np.searchsorted(mass, enough)) + 1])
+            return np.sort(likely[order[: int(np.searchsorted(mass, enough)) + 1]])
         guess *= 8

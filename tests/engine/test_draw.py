@@ -110,9 +110,7 @@ def test_biases_act_before_the_grammar():
     assert chooser.next(row("1")).tokens == (two,)
 
 
-@pytest.mark.parametrize(
-    "asked", [{}, {"tools": (WEATHER,), "tool_choice": "none"}, {"response_format": JsonObject()}]
-)
+@pytest.mark.parametrize("asked", [{}, {"tools": (WEATHER,), "tool_choice": "none"}, {"response_format": JsonObject()}])
 def test_without_tools_to_call_no_call_can_begin(asked):
     tokenizer = tiny_tokenizer()
     dsml = tokenizer.token_id(DSML)
@@ -122,7 +120,7 @@ def test_without_tools_to_call_no_call_can_begin(asked):
 
 def test_in_auto_the_text_is_free_and_a_begun_call_is_held():
     chooser = drawer(tools=(WEATHER, NOW), parallel_tool_calls=False)
-    ids = written(chooser, "Let me see.\n\n<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"now\">never")
+    ids = written(chooser, 'Let me see.\n\n<｜DSML｜tool_calls>\n<｜DSML｜invoke name="now">never')
     assert text_of(*ids) == (
         'Let me see.\n\n<｜DSML｜tool_calls>\n<｜DSML｜invoke name="now">\n\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>'
     )
@@ -132,7 +130,7 @@ def test_in_auto_the_text_is_free_and_a_begun_call_is_held():
 def test_in_auto_a_call_may_come_after_the_thinking():
     chooser = drawer(thinking=True, tools=(NOW,), parallel_tool_calls=False)
     ids = written(chooser, "Hm <｜DSML｜.</think>Look:\n\n<｜DSML｜")
-    assert text_of(*ids).startswith("Hm <｜DSML｜.</think>Look:\n\n<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"now\">")
+    assert text_of(*ids).startswith('Hm <｜DSML｜.</think>Look:\n\n<｜DSML｜tool_calls>\n<｜DSML｜invoke name="now">')
 
 
 def test_a_required_call_is_forced_from_the_first_token_on():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ds4_backend.engine.defaults import sampling_defaults
-from ds4_backend.engine.sampler import Sampler, Settings, candidates, settle
+from ds4_backend.engine.sampler import Sampler, Settings, candidates, place_of, settle
 from ds4_backend.errors import EngineError, FileError, RequestError
 from ds4_backend.types import Sampling
 
@@ -210,3 +210,18 @@ def test_a_mask_that_allows_nothing_is_reported() -> None:
 def test_what_is_wrong_under_a_mask_is_named_by_its_token() -> None:
     with pytest.raises(EngineError, match="token 3"):
         Sampler(Sampling()).pick(np.full(4, -np.inf, np.float32), np.array([False, False, False, True]))
+
+
+def test_a_place_found_by_blocks_is_where_the_running_sum_is_above_the_part() -> None:
+    weights = np.random.default_rng(1).random(1000).astype(np.float32)
+    weights[[0, 3, 256, 511, 512, 999]] = 0
+    mass = np.cumsum(weights, dtype=np.float64)
+    for part in np.linspace(0, 1, 500, endpoint=False):
+        assert place_of(weights, part) == np.searchsorted(mass, part * mass[-1], side="right")
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5, 1 - 2.0**-53, 1.0])
+def test_what_weighs_nothing_has_no_place_whatever_the_rounding(part: float) -> None:
+    weights = np.zeros(700, np.float32)
+    weights[[5, 300]] = 0.1
+    assert weights[place_of(weights, part)] > 0

@@ -149,9 +149,7 @@ def test_an_agent_loop_of_the_model_itself_resumes_at_its_last_token(tiny: Local
     assert second.cached >= usage_of(first).input + usage_of(first).output - forced_last
 
 
-def test_dropped_reasoning_comes_back(
-    tiny: LocalEngine, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dropped_reasoning_comes_back(tiny: LocalEngine, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next answer is the one that a client which echoes the reasoning would get, and the count says so."""
     ask = Request((SUM,), (WEATHER,), True, max_tokens=60)
     with monkeypatch.context() as patch:
