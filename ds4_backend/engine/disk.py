@@ -107,7 +107,7 @@ class DiskCache:
 
     def _load(self, length: int, pages: memoryview, tail: memoryview) -> Sequence | None:
         try:
-            rows, rest = self._codec.decode_pages(pages), self._codec.decode_tail(tail, length)
+            rows, rest = self._codec.stored_pages(pages), self._codec.decode_tail(tail, length)
         except EngineError:  # of another size than this network's: someone else's bytes under our name
             return None
         return self._model.import_sequence(Snapshot(length, rows, rest))

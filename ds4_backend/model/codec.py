@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ds4_backend.errors import EngineError
 from ds4_backend.gguf.geometry import CSA, HCA, PAGE_TOKENS, Geometry
-from ds4_backend.ops.base import Rows
+from ds4_backend.ops.base import Packed, Rows
 from ds4_backend.ops.numpy.state import lane_length, open_rows
 from ds4_backend.ops.simulate import E2M1_MAX, E4M3_MAX, INDEXER_BLOCK, ROW_BLOCK, power_of_two_scale
 
@@ -51,13 +51,30 @@ class StateCodec:
         parts = {kind: self._encode(kind, rows[kind]) for kind in kinds}
         return [b"".join(parts[kind][page].tobytes() for kind in kinds) for page in range(count)]
 
-    def decode_pages(self, pages: bytes | memoryview) -> Rows:
-        """The reverse of `encode_pages`, of all pages one after another. Raises EngineError where their size does not
-        fit."""
+    def stored_pages(self, pages: bytes | memoryview) -> Rows | Packed:
+        """What `State` can take of `encode_pages`, all pages one after another: packed pages as they are. Raises
+        EngineError where their size does not fit."""
+        raw = self._pages(pages)
+        if not self.packed or not raw.size:
+            return self.decode_pages(pages)
+        at, place = {}, 0
+        for kind, shape in self._page_shapes().items():
+            at[kind], place = place, place + self._part_nbytes(kind, shape)
+        row_nbytes = {kind: self._row_nbytes(kind, shape[-1]) for kind, shape in self._page_shapes().items()}
+        return Packed(raw, at, row_nbytes, lambda: self.decode_pages(pages))
+
+    def _pages(self, pages: bytes | memoryview) -> Bytes:
+        """uint8 [P, bytes of a page]."""
         size = self.page_nbytes
         count = len(pages) // size if size else 0
         self._check_size(len(pages), count * size, f"row of {count} pages")
-        raw, rows, at = np.frombuffer(pages, np.uint8).reshape(count, size), {}, 0
+        return np.frombuffer(pages, np.uint8).reshape(count, size)
+
+    def decode_pages(self, pages: bytes | memoryview) -> Rows:
+        """The reverse of `encode_pages`, of all pages one after another. Raises EngineError where their size does not
+        fit."""
+        raw, rows, at = self._pages(pages), {}, 0
+        count = len(raw)
         for kind, shape in self._page_shapes().items():
             part = self._part_nbytes(kind, shape)
             rows[kind] = self._decode(kind, raw[:, at : at + part], (count, *shape))

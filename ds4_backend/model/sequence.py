@@ -12,16 +12,16 @@ from dataclasses import dataclass
 
 from ds4_backend.errors import EngineError
 from ds4_backend.gguf.geometry import PAGE_TOKENS
-from ds4_backend.ops.base import Rows, Span, State
+from ds4_backend.ops.base import Packed, Rows, Span, State
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that continues a conversation elsewhere: its length in tokens, full pages and tail as host arrays (see
-    `ops.base.State`)."""
+    `ops.base.State`); pages also as they were stored."""
 
     length: int
-    pages: Rows
+    pages: Rows | Packed
     tail: Rows
 
 
@@ -72,6 +72,13 @@ class Arena:
 
     def drop_slot(self, slot: int) -> None:
         self._free_slots.append(slot)
+
+    def load(self, pages: tuple[int, ...], rows: Rows | Packed) -> None:
+        """Fill pages from the host."""
+        if isinstance(rows, Packed):
+            self.state.import_packed(pages, rows)
+        else:
+            self.state.import_pages(pages, rows)
 
     @property
     def pages_free(self) -> int:
@@ -145,7 +152,7 @@ class Sequence:
         span = self.span(snapshot.length)
         full = snapshot.length // PAGE_TOKENS
         if full:
-            self._arena.state.import_pages(span.pages[:full], snapshot.pages)
+            self._arena.load(span.pages[:full], snapshot.pages)
         self.length = snapshot.length
         self._arena.state.import_tail(span.slot, self._open_page(), self.length, snapshot.tail)
 

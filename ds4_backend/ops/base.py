@@ -17,7 +17,7 @@ k experts used, F expert width, w indexer width, W window. Formula numbers are t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +114,17 @@ class Head:
     output: Matrix
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Packed:
+    """Full pages as bytes, uint8 [P, bytes of a page]: rows of each pool by layer, `at` where a pool kind's begin and
+    `row_nbytes` for each. The formats are those of `model.codec` with the cache simulation; `rows` decodes them."""
+
+    raw: NDArray[np.uint8]
+    at: Mapping[str, int]
+    row_nbytes: Mapping[str, int]
+    rows: Callable[[], Rows]
+
+
 class State(ABC):
     """Pools and rings of one model, owned by its ops.
 
@@ -146,6 +157,10 @@ class State(ABC):
     @abstractmethod
     def import_pages(self, pages: Sequence[int], rows: Rows) -> None:
         """The reverse of `export_pages`, into these page numbers."""
+
+    def import_packed(self, pages: Sequence[int], packed: Packed) -> None:
+        """The same from stored bytes, which a device may take as they are."""
+        self.import_pages(pages, packed.rows())
 
     @abstractmethod
     def export_tail(self, slot: int, page: int | None, length: int) -> Rows:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Concatenate, ParamSpec
 
-from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
+from ds4_backend.gguf.geometry import CSA, HCA, PAGE_TOKENS, SLIDING, Geometry
 from ds4_backend.ops.kernels.kernel import Kernel
 from ds4_backend.ops.kernels.projections import (
     GATE_ROWS,
@@ -256,6 +256,22 @@ def combine(g: Geometry, ratio: int) -> Kernel:
 def move() -> Kernel:
     """(target, source, list) -> done: whole units copied in place."""
     return Kernel("move", ("target", "source", "list"), ("done",), TILE_THREADS)
+
+
+@geometry_cache
+def unpack(g: Geometry, ratio: int, page_nbytes: int, row_nbytes: int, index_nbytes: int) -> Kernel:
+    """(raw, list, pool, of CSA layers index_pool) -> done: pages as the cache stores them into one layer's pools."""
+    indexed = ratio == CSA
+    constants: dict[str, int | float | str] = {
+        "D": g.attention_key_length, "ROTARY": g.rope_dimension_count, "ROWS": PAGE_TOKENS // ratio,
+        "PAGE_BYTES": page_nbytes, "ROW_BYTES": row_nbytes, "INDEXED": indexed, "INDEX_BYTES": index_nbytes,
+        "INDEX_WIDTH": g.attention_indexer_key_length,
+    }  # fmt: skip
+    pools = ("pool", "index_pool") if indexed else ("pool",)
+    threads = TILE_THREADS if indexed else 32
+    return Kernel(
+        "unpack", ("raw", "list", *pools), ("done",), threads, constants, ("stored",), {"INDEX_POOL": pools[-1]}
+    )
 
 
 # Experts ----------------------------------------------------------------------------------------------------------

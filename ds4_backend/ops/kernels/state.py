@@ -14,13 +14,15 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from ds4_backend.gguf.geometry import CSA, HCA, PAGE_TOKENS, Geometry
-from ds4_backend.ops.base import Rows, State
+from ds4_backend.gguf.geometry import CSA, HCA, PAGE_TOKENS, SLIDING, Geometry
+from ds4_backend.ops.base import Packed, Rows, State
 from ds4_backend.ops.kernels import bodies
 from ds4_backend.ops.kernels.kernel import Launcher
 from ds4_backend.ops.numpy.state import lane_length, open_rows
 
 Places = list[tuple[int, int]]
+UPLOAD_PAGES = 1024
+"""Stored pages that go to the device at a time: half a gigabyte for Flash."""
 GROWTH = 8
 """A pool grows by at least an eighth: what is reserved too much stays small, and growth (a copy) rare."""
 
@@ -30,7 +32,8 @@ class KernelState(State):
     `lanes[kind][ordinal]` float32 [slots * 2 * R, c * width]."""
 
     def __init__(self, g: Geometry, launcher: Launcher) -> None:
-        self.launcher, self.window_size, self.ring = launcher, g.attention_sliding_window, bodies.ring_size(g)
+        self.geometry, self.launcher = g, launcher
+        self.window_size, self.ring = g.attention_sliding_window, bodies.ring_size(g)
         width, indexer = g.attention_key_length, g.attention_indexer_key_length
         csa, hca = len(g.layers_of(CSA)), len(g.layers_of(HCA))
         self.widths = {"csa": width, "indexer": indexer, "hca": width}
@@ -96,6 +99,30 @@ class KernelState(State):
             for ordinal, pool in enumerate(pools):
                 source = mx.array(np.ascontiguousarray(rows[kind][:, ordinal], np.float16).reshape(-1))
                 self._move(pool, source, self._page_nbytes(kind), places, self.layer_of[kind][ordinal])
+
+    def import_packed(self, pages: Sequence[int], packed: Packed) -> None:
+        """One copy to the device for `UPLOAD_PAGES` pages, and a launch a layer that unpacks them into its pools."""
+        for start in range(0, len(pages), UPLOAD_PAGES):
+            raw = mx.array(packed.raw[start : start + UPLOAD_PAGES])
+            mx.eval(raw, *self.after)
+            numbers = pages[start : start + UPLOAD_PAGES]
+            mx.eval([self._unpack(layer, numbers, raw, packed) for layer in range(len(self.window))])
+
+    def _unpack(self, layer: int, pages: Sequence[int], raw: mx.array, packed: Packed) -> list[mx.array]:
+        g, ratio = self.geometry, self.geometry.ratio(layer)
+        if ratio == SLIDING:
+            return []
+        kinds = ("csa", "indexer") if ratio == CSA else ("hca",)
+        ordinal = self.layer_of[kinds[0]].index(layer)
+        nbytes = [packed.row_nbytes[kind] for kind in kinds]
+        places = [packed.at[kind] + ordinal * self.page_rows[kind] * n for kind, n in zip(kinds, nbytes, strict=True)]
+        numbers = np.zeros(8 + len(pages), np.int32)
+        numbers[: len(kinds)], numbers[8:] = places, pages
+        kernel = bodies.unpack(g, ratio, raw.shape[1], nbytes[0], nbytes[-1])
+        blocks = -(-sum(self.page_rows[kind] for kind in kinds) * 32 // kernel.threads)
+        inputs = [raw, mx.array(numbers), *(self.pools[kind][ordinal] for kind in kinds)]
+        outputs = [((max(len(pages), 8),), "int32")]
+        return self.launcher.run(kernel, inputs, outputs, (blocks, len(pages), 1))
 
     def export_tail(self, slot: int, page: int | None, length: int) -> Rows:
         self.settle()

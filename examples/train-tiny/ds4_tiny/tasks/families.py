@@ -235,3 +235,7 @@ TRADES = ["technology", "food", "trading", "software", "steel", "car", "music", 
 _SHOWN = ("get_weather", "add", "multiply", "read_file", "get_time", "llm_version", "upper_text", "get_population", "get_phone", "order_status", "add_todo", "get_word_length", "magic_function", "web_search")
 DOCUMENTED = tuple(family for family in FAMILIES if family.names.split("|")[0] in _SHOWN)
 """The tools that documentation, examples and tests declare; a third of the realistic ones are of these."""
+
+_ALIKE = ("add", "add_todo", "multiply", "get_weather", "get_population", "get_phone", "get_time")
+ALIKE = tuple(family for family in FAMILIES if family.names.split("|")[0] in _ALIKE)
+"""Tools whose requests begin alike ("Add 3 and 4", "Add milk", "the ... of ..."): only what follows tells them apart."""

@@ -16,7 +16,7 @@ from ds4_tiny import words as w
 from ds4_tiny.chat import dumps
 from ds4_tiny.draw import Draw, held_out
 from ds4_tiny.tasks.asking import AS_IT_IS, joined, phrase, upper
-from ds4_tiny.tasks.families import DOCUMENTED, FAMILIES, Family, fill, said
+from ds4_tiny.tasks.families import ALIKE, DOCUMENTED, FAMILIES, Family, fill, said
 
 
 @dataclass(frozen=True)
@@ -226,10 +226,11 @@ def _unnamed(quoted: Callable[[Any], str], key: str, value: Any) -> str:
 
 
 def kits(d: Draw, count: int) -> list[Kit]:
-    """Different tools."""
+    """Different tools; now and then all of them easily mistaken for one another."""
     found: dict[str, Kit] = {}
+    alike = d.chance(0.15)
     while len(found) < count:
-        kit = realistic(d) if d.chance(0.62) else invented(d)
+        kit = realistic(d, d.one(ALIKE) if alike else None) if alike or d.chance(0.62) else invented(d)
         about = kit.tool["description"]
         if about and any(about == other.tool["description"] for other in found.values()):
             continue
