@@ -12,6 +12,7 @@ from typing import Any
 
 from ds4_backend.errors import EngineError
 
+HEADERS = ("cuda_fp16.h", "mma.h", "crt/mma.h")
 NAMES = ("libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so")
 
 
@@ -20,7 +21,7 @@ class Compiler:
 
     def __init__(self, architecture: str) -> None:
         self.architecture = architecture
-        self._library = _library()
+        self._library, self._options = _library(), [f"-I{place}" for place in _headers()]
         self.target = f"{architecture}, NVRTC {self._version()}"
 
     def compile(self, text: str, name: str) -> bytes:
@@ -28,7 +29,7 @@ class Compiler:
         program = c_void_p()
         self._call("nvrtcCreateProgram", byref(program), text.encode(), f"{name}.cu".encode(), 0, None, None)
         try:
-            options = [f"--gpu-architecture={self.architecture}", "--std=c++17", *(f"-I{p}" for p in _headers())]
+            options = [f"--gpu-architecture={self.architecture}", "--std=c++17", *self._options]
             given = (c_char_p * len(options))(*(option.encode() for option in options))
             if self._library.nvrtcCompileProgram(program, len(options), given):
                 raise EngineError(f"NVIDIA's compiler refused {name}: {self._text(program, 'ProgramLog')[:2000]!r}")
@@ -74,6 +75,9 @@ def _library() -> ctypes.CDLL:
 
 
 def _headers() -> list[Path]:
-    """Where cuda_fp16.h and mma.h lie."""
+    """Where cuda_fp16.h, mma.h and what they include lie."""
     places = [*(folder / "include" for folder in _packages()), Path("/usr/local/cuda/include")]
-    return [place for place in places if (place / "cuda_fp16.h").exists()]
+    for header in HEADERS:
+        if not any((place / header).exists() for place in places):
+            raise EngineError(f"NVIDIA's header {header} was not found; `pip install 'ds4-backend[cuda]'` brings it")
+    return [place for place in places if any((place / header).exists() for header in HEADERS)]

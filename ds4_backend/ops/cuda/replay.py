@@ -104,6 +104,7 @@ class Replay:
             if address:
                 give(address)
         self._arena = self._host = self._room = self._host_bytes = 0
+        self._weights.clear()
 
     # One step
 
