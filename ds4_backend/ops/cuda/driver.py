@@ -67,7 +67,7 @@ class Driver:
         self("cuInit", 0)
         self.context = self._context()
         self.use()
-        self.stream = self._made("cuStreamCreate", NON_BLOCKING)
+        self.stream = self.new_stream()
 
     def __call__(self, name: str, *arguments: Any) -> None:
         code = getattr(self._library, name)(*arguments)
@@ -89,6 +89,10 @@ class Driver:
         """Make the context this thread's."""
         self("cuCtxSetCurrent", self.context)
 
+    def new_stream(self) -> int:
+        """A stream that waits for no other."""
+        return self._made("cuStreamCreate", NON_BLOCKING)
+
     def function(self, cubin: bytes, name: str) -> int:
         """A kernel of a compiled program; it stays loaded."""
         return self._made("cuModuleGetFunction", self._made("cuModuleLoadData", cubin), name.encode())
@@ -109,17 +113,17 @@ class Driver:
     def unpin(self, address: int) -> None:
         self("cuMemFreeHost", address)
 
-    def upload(self, address: int, host: int, nbytes: int) -> None:
+    def upload(self, address: int, host: int, nbytes: int, stream: int | None = None) -> None:
         """Copy from pinned memory, in the stream's order."""
-        self("cuMemcpyHtoDAsync_v2", address, host, nbytes, self.stream)
+        self("cuMemcpyHtoDAsync_v2", address, host, nbytes, stream or self.stream)
 
     def download(self, host: int, address: int, nbytes: int) -> None:
         """Copy to pinned memory, in the stream's order."""
         self("cuMemcpyDtoHAsync_v2", host, address, nbytes, self.stream)
 
-    def synchronize(self) -> None:
+    def synchronize(self, stream: int | None = None) -> None:
         """Wait for the stream."""
-        self("cuStreamSynchronize", self.stream)
+        self("cuStreamSynchronize", stream or self.stream)
 
     def graph(self, calls: Sequence[Call]) -> int:
         """Launches one after another, ready to be launched as one."""

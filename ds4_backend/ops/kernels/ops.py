@@ -67,8 +67,12 @@ class KernelOps(Ops):
 
     # Weights
 
-    def matrix(self, tensor: Tensor) -> Blocks:
+    def blocks(self, tensor: Tensor) -> Blocks:
+        """A tensor's raw blocks on the device."""
         return load_blocks(tensor)
+
+    def matrix(self, tensor: Tensor) -> Blocks:
+        return self.blocks(tensor)
 
     def vector(self, tensor: Tensor) -> mx.array:
         if tensor.format.name.startswith("I"):
@@ -77,10 +81,10 @@ class KernelOps(Ops):
         return padded(values) if values.size < 8 else mx.array(values)
 
     def stack(self, tensors: Sequence[Tensor]) -> Stack:
-        return make_stack(tuple(load_blocks(t) for t in tensors))
+        return make_stack(tuple(self.blocks(t) for t in tensors))
 
     def hyper_connection(self, fn: Tensor, scale: Tensor, base: Tensor) -> HyperWeights:  # type: ignore[override]
-        blocks = load_blocks(fn)
+        blocks = self.blocks(fn)
         return _hyper_weights(blocks, self.vector(scale), self.vector(base))
 
     # One forward pass

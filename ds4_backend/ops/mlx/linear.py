@@ -46,17 +46,6 @@ class Blocks:
         return replace(self, raw=self.raw[index])
 
 
-def load_blocks(tensor: Tensor) -> Blocks:
-    """A tensor's blocks on the device. Raises UnsupportedType naming the tensor where its format has no decoder."""
-    name = tensor.format.name
-    if name not in DECODERS:
-        raise UnsupportedType(
-            f"tensor {tensor.name} is stored as {name}, which the mlx ops cannot decode; they read "
-            f"{', '.join(DECODERS)}. Use the numpy ops, or a build of this model in one of these formats"
-        )
-    return Blocks(on_device(tensor.data), name, tensor.shape[-1], tensor.data)
-
-
 def on_device(data: NDArray[np.uint8], share: Callable[..., mx.array] = mx.asarray) -> mx.array:
     """Bytes of the host as an MLX array: the same memory where the device allows that (Metal), else a copy.
 
@@ -81,6 +70,18 @@ def on_device(data: NDArray[np.uint8], share: Callable[..., mx.array] = mx.asarr
 def _copied(data: NDArray[np.uint8]) -> mx.array:
     """A copy in the device's own memory."""
     return upload(data) if mx.cuda.is_available() and mx.default_device() == mx.gpu else mx.array(data)
+
+
+def load_blocks(tensor: Tensor, bring: Callable[[NDArray[np.uint8]], mx.array] = on_device) -> Blocks:
+    """A tensor's blocks on the device, where `bring` brings them. Raises UnsupportedType naming the tensor where its
+    format has no decoder."""
+    name = tensor.format.name
+    if name not in DECODERS:
+        raise UnsupportedType(
+            f"tensor {tensor.name} is stored as {name}, which the mlx ops cannot decode; they read "
+            f"{', '.join(DECODERS)}. Use the numpy ops, or a build of this model in one of these formats"
+        )
+    return Blocks(bring(tensor.data), name, tensor.shape[-1], tensor.data)
 
 
 def multiply(x: mx.array, weight: Blocks, first: int = 0, last: int | None = None) -> mx.array:
