@@ -41,12 +41,7 @@ def make_ops(name: str, geometry: Geometry, *, cache_simulation: bool) -> Ops:
         return MlxOps(geometry, cache_simulation=cache_simulation)
     if name in ("metal", "cuda"):
         _check_device(name)
-    if name == "metal":
-        return _metal(geometry, cache_simulation)
-    if name == "cuda":
-        from ds4_backend.ops.cuda import CudaOps
-
-        return CudaOps(geometry, cache_simulation=cache_simulation)
+        return _tested(name, geometry, cache_simulation)
     raise SettingsError(f"no ops are called {name!r}; there are {', '.join(NAMES)}")
 
 
@@ -61,16 +56,21 @@ def _check_device(name: str) -> None:
         )
 
 
-def _metal(geometry: Geometry, cache_simulation: bool) -> Ops:
-    """The Metal ops, or what is right of them: kernels that fail their self-test on this Mac give way to MLX's own."""
+def _tested(name: str, geometry: Geometry, cache_simulation: bool) -> Ops:
+    """A device's ops, or what is right of them: kernels that fail their self-test on this machine give way to MLX's
+    own operations."""
     from ds4_backend.ops.kernels.verdict import failed_families
 
-    failed = failed_families("metal")
+    failed = failed_families(name, lambda: launcher(name))
     if "attention" in failed:
         return make_ops("mlx", geometry, cache_simulation=cache_simulation)
-    from ds4_backend.ops.metal import MetalOps
+    if name == "metal":
+        from ds4_backend.ops.metal import MetalOps
 
-    return MetalOps(geometry, cache_simulation=cache_simulation, without=failed)
+        return MetalOps(geometry, cache_simulation=cache_simulation, without=failed)
+    from ds4_backend.ops.cuda import CudaOps
+
+    return CudaOps(geometry, cache_simulation=cache_simulation, without=failed)
 
 
 def self_tests(name: str) -> Iterator[tuple[str, float, bool]]:
@@ -81,11 +81,12 @@ def self_tests(name: str) -> Iterator[tuple[str, float, bool]]:
     if name in ("metal", "cuda"):
         from ds4_backend.ops.kernels.selftest import run
 
-        for outcome in run(_launcher(name)):
+        for outcome in run(launcher(name)):
             yield outcome.body, outcome.error, outcome.ok
 
 
-def _launcher(name: str) -> Launcher:
+def launcher(name: str) -> Launcher:
+    """What launches the kernels of `metal` or `cuda` on this machine."""
     if name == "cuda":
         from ds4_backend.ops.cuda import make_launcher
 

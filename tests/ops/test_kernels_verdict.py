@@ -8,7 +8,7 @@ from random_model import SMALL
 
 from ds4_backend import ops
 from ds4_backend.errors import SettingsError
-from ds4_backend.ops.kernels import verdict
+from ds4_backend.ops.kernels import selftest, verdict
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def tested(monkeypatch, tmp_path):
     """What the self-test would say, and how often it was asked."""
     said = {"failed": {"experts"}, "times": 0}
 
-    def test(language):
+    def test(launcher):
         said["times"] += 1
         return frozenset(said["failed"])
 
@@ -26,31 +26,40 @@ def tested(monkeypatch, tmp_path):
 
 
 def test_a_machine_is_tested_once(tested, tmp_path):
-    assert verdict.failed_families("metal") == {"experts"} == verdict.failed_families("metal")
+    assert verdict.failed_families("metal", object) == {"experts"} == verdict.failed_families("metal", object)
     assert tested["times"] == 1
     (path,) = (tmp_path / "kernels").iterdir()
     assert json.loads(path.read_text()) == {"failed": ["experts"]}
 
 
 def test_other_kernels_are_tested_again(tested, monkeypatch):
-    verdict.failed_families("metal")
+    verdict.failed_families("metal", object)
     monkeypatch.setattr(verdict, "_digest", lambda: "other")
-    verdict.failed_families("metal")
+    verdict.failed_families("metal", object)
     assert tested["times"] == 2
 
 
 def test_a_broken_file_is_written_anew(tested, tmp_path):
-    verdict.failed_families("metal")
+    verdict.failed_families("metal", object)
     (path,) = (tmp_path / "kernels").iterdir()
     path.write_text("{")
-    assert verdict.failed_families("metal") == {"experts"}
+    assert verdict.failed_families("metal", object) == {"experts"}
     assert json.loads(path.read_text()) == {"failed": ["experts"]}
 
 
-def test_where_attention_fails_the_mlx_ops_take_over(tested, monkeypatch):
+def test_what_fails_is_named_with_its_error(monkeypatch, caplog):
+    outcomes = [selftest.Outcome("tiles", "experts", 0.5, False), selftest.Outcome("hyper", "hyper", 0.0, True)]
+    monkeypatch.setattr(selftest, "run", lambda launcher: outcomes)
+    assert verdict._tested(object()) == {"experts"}
+    assert "tiles is wrong here (error 5.0e-01)" in caplog.text and "hyper is" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["metal", "cuda"])
+def test_where_attention_fails_the_mlx_ops_take_over(tested, monkeypatch, name):
     monkeypatch.setattr(ops, "_check_device", lambda name: None)
+    monkeypatch.setattr(ops, "launcher", lambda name: None)
     tested["failed"] = {"attention", "hyper"}
-    assert ops.make_ops("metal", SMALL, cache_simulation=False).name == "mlx"
+    assert ops.make_ops(name, SMALL, cache_simulation=False).name == "mlx"
 
 
 @pytest.mark.parametrize("name", ["metal", "cuda"])

@@ -14,6 +14,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from ds4_backend.errors import EngineError
 from ds4_backend.gguf.encode import quantize
 from ds4_backend.gguf.formats import FORMATS
 from ds4_backend.gguf.geometry import CSA, HCA, SLIDING
@@ -247,7 +248,11 @@ def _outcome(test: Trial, launcher: Launcher) -> Outcome:
     wanted = test.calls(Side(NumpyOps(g, cache_simulation=False)))
     try:
         found = test.calls(Side(KernelOps(g, launcher, cache_simulation=False)))
-    except (RuntimeError, ValueError) as error:  # a text that does not compile, a size that a device refuses
+    except (
+        EngineError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # a text that does not compile, a size that a device refuses
         return Outcome(test.body, test.family, float("inf"), False, f"{type(error).__name__}: {error}"[:500])
     errors = [np.linalg.norm(f - w) / np.linalg.norm(w) for f, w in zip(found, wanted, strict=True)]
     worst = max(float("inf") if np.isnan(e) else float(e) for e in errors)

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
+
+if TYPE_CHECKING:
+    from ds4_backend.ops.kernels.kernel import Launcher
+
+log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
@@ -30,13 +38,15 @@ def device_name() -> str:
     return "".join(c if c.isalnum() else "_" for c in name)
 
 
-def failed_families(language: str) -> frozenset[str]:
-    """Families of kernels that are wrong on this machine. The first call for a machine runs the self-test."""
+def failed_families(language: str, launcher: Callable[[], Launcher]) -> frozenset[str]:
+    """Families of kernels that are wrong on this machine. The first call for a machine runs the self-test, and says
+    so: on CUDA it compiles every kernel."""
     path = cache_folder() / "kernels" / f"{language}-{device_name()}-{_digest()}.json"
     try:
         return frozenset(json.loads(path.read_text(encoding="utf-8"))["failed"])
     except (OSError, ValueError, KeyError, TypeError):  # not tested yet, or a file that a crash left half written
-        failed = _tested(language)
+        log.info("testing the %s kernels on this machine, once", language)
+        failed = _tested(launcher())
     with suppress(OSError):  # in a folder that cannot be written the next process tests again
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}")
@@ -45,11 +55,14 @@ def failed_families(language: str) -> frozenset[str]:
     return failed
 
 
-def _tested(language: str) -> frozenset[str]:
-    from ds4_backend.ops.kernels.kernel import MlxLauncher
+def _tested(launcher: Launcher) -> frozenset[str]:
     from ds4_backend.ops.kernels.selftest import run
 
-    return frozenset(outcome.family for outcome in run(MlxLauncher(language)) if not outcome.ok)
+    wrong = [outcome for outcome in run(launcher) if not outcome.ok]
+    for outcome in wrong:
+        log.warning("kernel %s is wrong here (error %.1e) %s; MLX's own operations stand in for its family, %s",
+                    outcome.body, outcome.error, outcome.trouble, outcome.family)  # fmt: skip
+    return frozenset(outcome.family for outcome in wrong)
 
 
 def _digest() -> str:
