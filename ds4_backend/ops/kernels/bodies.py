@@ -19,7 +19,7 @@ from ds4_backend.ops.kernels.projections import (
     parts_of,
 )
 
-HYPER_THREADS, TOP_K_THREADS, TILE_THREADS = 256, 512, 256
+HYPER_THREADS, SORT_THREADS, TILE_THREADS = 256, 512, 256
 """CUDA gives a thread up to 255 registers: of those, 256 threads always fit on a processor."""
 TILE = 64
 """Pairs of a prefill tile."""
@@ -230,7 +230,7 @@ def score(g: Geometry, simulated: bool, weights_at: int, stride: int, iq_at: int
 def top_k(g: Geometry) -> Kernel:
     """(step, scores) -> chosen."""
     constants: dict[str, int | float | str] = {"K": g.attention_indexer_top_k}
-    return Kernel("top_k", ("step", "scores"), ("chosen",), TOP_K_THREADS, constants, ("step", "sorting", "selecting"))
+    return Kernel("top_k", ("step", "scores"), ("chosen",), SORT_THREADS, constants, ("step", "sorting", "selecting"))
 
 
 @geometry_cache
@@ -308,9 +308,8 @@ def experts_down(g: Geometry, format: str, shared: str, shared_stride: int, shar
 def plan(g: Geometry) -> Kernel:
     """(step, chosen) -> (order, place, tiles)."""
     constants = {**_expert_constants(g), "TILE": TILE}
-    return Kernel(
-        "plan", ("step", "chosen"), ("order", "place", "tiles"), (g.expert_count // 32 + 1) * 32, constants, ("step",)
-    )
+    outputs = ("order", "place", "tiles")
+    return Kernel("plan", ("step", "chosen"), outputs, SORT_THREADS, constants, ("step", "selecting"))
 
 
 @cache

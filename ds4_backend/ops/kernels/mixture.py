@@ -90,7 +90,7 @@ class Mixture:
         pairs, count = tokens * used, -(-tokens * used // bodies.TILE) + g.expert_count
         order, place, tiles = self.launcher.run(
             bodies.plan(g), [step.array, chosen],
-            [((pairs,), "int32"), ((pairs,), "int32"), ((max(3 * count, 8),), "int32")], (1, 1, 1),
+            [((pairs,), "int32"), ((pairs,), "int32"), ((max(3 * count, 8),), "int32")], (g.expert_count, 1, 1),
         )  # fmt: skip
         half = x.astype(mx.float16)
         width, depth = g.expert_feed_forward_length, g.embedding_length
