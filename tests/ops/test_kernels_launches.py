@@ -124,7 +124,7 @@ def kernels_of(g: Geometry):
         yield from (bodies.append(g, ratio, True, columns[ratio], stride, (), 1), bodies.attend(g, ratio, width))
         yield from (bodies.keep(g, ratio, columns[ratio], stride), bodies.combine(g, ratio))
     yield from (bodies.score(g, True, 4096, stride, 0, index), bodies.top_k(g), bodies.plan(g), bodies.gather(g))
-    yield from (bodies.hyper(g, "half", True, head) for head in (False, True))
+    yield from (bodies.hyper(g, "half", True, head, together) for head in (False, True) for together in (1, 4))
     yield from (bodies.spread(g, "half", post) for post in (False, True))
     d, f = g.embedding_length, g.expert_feed_forward_length
     how = Collapse(g.hyper_connection_count, d, 1e-6, 1e-6, 20)

@@ -1,6 +1,7 @@
-"""What only prefill launches, against numpy: experts' pairs in order, whatever their number."""
+"""What only prefill launches: experts' pairs in order, whatever their number; tokens that share the loads of fn."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from kernel_shim import COMPILER, WHY_NOT, ShimLauncher  # noqa: E402
 
 from ds4_backend.gguf.shapes import TINY  # noqa: E402
 from ds4_backend.ops.kernels import bodies  # noqa: E402
+from ds4_backend.ops.kernels.handles import HyperWeights, Spread  # noqa: E402
+from ds4_backend.ops.kernels.ops import KernelOps, plain_hyper  # noqa: E402
+from ds4_backend.ops.kernels.products import padded  # noqa: E402
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason=WHY_NOT)
 RNG = np.random.default_rng(0)
@@ -19,6 +23,10 @@ LANGUAGES = ["cuda", pytest.param("metal", marks=pytest.mark.slow)]
 
 def header(tokens):
     return mx.array(np.array([tokens] + [0] * 31, np.int32))
+
+
+def header_step(tokens):
+    return SimpleNamespace(array=header(tokens))
 
 
 def planned(language, chosen, g):
@@ -52,3 +60,30 @@ def test_pairs_are_sorted_by_expert_and_stay_in_order(language, kind):
             wanted.append([expert, first + done, min(bodies.TILE, count - done)])
         first += count
     np.testing.assert_array_equal(used, wanted)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(
+    ("streams", "width", "fn_type", "head"),
+    [(4, 200, "half", False), (2, 520, "float", False), (4, 520, "float", True), (2, 64, "half", True)],
+)
+def test_tokens_that_share_the_loads_of_fn_give_what_stock_operations_give(
+    monkeypatch, language, streams, width, fn_type, head
+):
+    """Six tokens, four and two to a threadgroup, of widths that do not fill the last round of threads."""
+    monkeypatch.setattr(bodies, "HYPER_ALONE", 1)
+    g, tokens = replace(TINY, embedding_length=width, hyper_connection_count=streams), 6
+    ops, mixes = KernelOps(g, ShimLauncher(language), cache_simulation=False), streams * (streams + 2)
+
+    def normal(*shape):
+        return mx.array(RNG.standard_normal(shape).astype(np.float32))
+
+    dtype = np.float16 if fn_type == "half" else np.float32
+    fn = RNG.standard_normal((streams if head else mixes, streams * width)).astype(dtype)
+    raw, base = mx.array((fn / 8).view(np.uint8)), padded(RNG.standard_normal(mixes))
+    weights, norm = HyperWeights(raw, fn_type, padded([0.9, 1.1, 1.2]), base, fn), normal(width)
+    given = Spread(normal(tokens, streams, width), normal(tokens, width), normal(tokens, streams * (streams + 1)))
+    found = ops._hyper(given, weights, norm, header_step(tokens), head=head)
+    wanted = plain_hyper(g, *given, weights, norm, head)
+    for got, expected in zip(found[::2] if head else found, wanted[::2] if head else wanted, strict=True):
+        np.testing.assert_allclose(np.array(got), np.array(expected), atol=2e-5 * float(mx.abs(expected).max()))

@@ -21,6 +21,8 @@ from ds4_backend.ops.kernels.projections import (
 
 HYPER_THREADS, SORT_THREADS, TILE_THREADS = 256, 512, 256
 """CUDA gives a thread up to 255 registers: of those, 256 threads always fit on a processor."""
+HYPER_ALONE = 128
+"""Tokens that go alone through `hyper`, one a threadgroup."""
 TILE = 64
 """Pairs of a prefill tile."""
 LATE = 8
@@ -57,16 +59,25 @@ def heads_up(g: Geometry) -> int:
 
 
 @geometry_cache
-def hyper(g: Geometry, fn_type: str, post: bool, head: bool) -> Kernel:
-    """(streams, y, mix, fn, scales, base, norm) -> (next streams, mix, x)."""
-    n = g.hyper_connection_count
+def hyper(g: Geometry, fn_type: str, post: bool, head: bool, together: int) -> Kernel:
+    """(step, streams, y, mix, fn, scales, base, norm) -> (next streams, mix, x), a threadgroup `together` tokens.
+
+    Of GROUP rows of fn the loads are on their way at once: as many as fit in 255 registers a thread.
+    """
+    n, group = g.hyper_connection_count, (12 if together == 1 else 4) // (2 if fn_type == "float" else 1)
     constants: dict[str, int | float | str] = {
         "D": g.embedding_length, "N": n, "MIXES": n if head else n * (n + 2), "POST": post, "HEAD": head, "FN": fn_type,
         "EPSILON": g.attention_layer_norm_rms_epsilon, "HC_EPSILON": g.hyper_connection_epsilon,
-        "ROUNDS": g.hyper_connection_sinkhorn_iterations,
+        "ROUNDS": g.hyper_connection_sinkhorn_iterations, "TOKENS": together, "GROUP": group,
     }  # fmt: skip
-    inputs = ("streams", "y", "mix", "fn", "scales", "base", "norm")
-    return Kernel("hyper", inputs, ("next", "mixed", "x"), HYPER_THREADS, constants, ("numbers", "hyper"))
+    inputs = ("step", "streams", "y", "mix", "fn", "scales", "base", "norm")
+    threads = HYPER_THREADS if together == 1 else HYPER_THREADS // 2
+    return Kernel("hyper", inputs, ("next", "mixed", "x"), threads, constants, ("step", "numbers", "hyper"))
+
+
+def hyper_together(tokens: int) -> int:
+    """Tokens of a threadgroup of `hyper`: one where every token can have a processor of its own."""
+    return 1 if tokens <= HYPER_ALONE else 4
 
 
 @geometry_cache

@@ -108,7 +108,7 @@ class KernelOps(Ops):
         if self._apart and self._current.tokens == 1:
             collapsed = self._spread(streams, hc, norm)
             return collapsed, Gates(collapsed.streams, collapsed)
-        now, mixed, x = self._hyper(streams, hc, norm, head=False)
+        now, mixed, x = self._hyper(streams, hc, norm, self._current)
         return x, Gates(now, mixed)
 
     def hc_post(self, streams: mx.array | Spread, y: mx.array, mix: Gates) -> Spread:
@@ -154,9 +154,8 @@ class KernelOps(Ops):
         if len(wanted) < self._current.tokens:
             index = mx.array(wanted)
             streams = Spread(*(part[index] for part in streams)) if isinstance(streams, Spread) else streams[index]
-        weights = _hyper_weights(head.fn, head.scale, head.base)
-        _, _, x = self._hyper(streams, weights, head.norm, head=True)
-        step = self._current.of_tokens(len(wanted))
+        weights, step = _hyper_weights(head.fn, head.scale, head.base), self._current.of_tokens(len(wanted))
+        _, _, x = self._hyper(streams, weights, head.norm, step, head=True)
         return self.products.one(x, head.output, step)
 
     def to_host(self, array: mx.array) -> NDArray[np.float32]:
@@ -164,7 +163,9 @@ class KernelOps(Ops):
 
     # Parts
 
-    def _hyper(self, streams: mx.array | Spread, hc: HyperWeights, norm: mx.array, head: bool) -> list[mx.array]:
+    def _hyper(
+        self, streams: mx.array | Spread, hc: HyperWeights, norm: mx.array, step: Step, head: bool = False
+    ) -> list[mx.array]:
         """One launch: (streams as they are now, mix, x)."""
         g, post = self.geometry, isinstance(streams, Spread)
         x, y, mixed = streams if isinstance(streams, Spread) else (streams, streams, streams)
@@ -172,8 +173,10 @@ class KernelOps(Ops):
             return plain_hyper(g, x, y if post else None, mixed, hc, norm, head)
         n, tokens = g.hyper_connection_count, x.shape[0]
         outputs = [(x.shape, "float32"), ((tokens, n + n * n), "float32"), ((tokens, g.embedding_length), "float32")]
-        kernel = bodies.hyper(g, hc.fn_type, post, head)
-        return self.launcher.run(kernel, [x, y, mixed, hc.fn, hc.scales, hc.base, norm], outputs, (tokens, 1, 1))
+        together = bodies.hyper_together(tokens)
+        kernel = bodies.hyper(g, hc.fn_type, post, head, together)
+        inputs = [step.array, x, y, mixed, hc.fn, hc.scales, hc.base, norm]
+        return self.launcher.run(kernel, inputs, outputs, (-(-tokens // together), 1, 1))
 
     def _spread(self, streams: mx.array | Spread, hc: HyperWeights, norm: mx.array) -> Collapsed:
         """One token's streams as they are now, and what collapsing them takes."""
