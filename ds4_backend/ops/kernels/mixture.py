@@ -11,6 +11,7 @@ from ds4_backend.gguf.geometry import Geometry
 from ds4_backend.ops.base import Experts, Router
 from ds4_backend.ops.kernels import bodies
 from ds4_backend.ops.kernels.handles import Collapsed, Step
+from ds4_backend.ops.kernels.kernel import type_name
 from ds4_backend.ops.kernels.products import Products
 from ds4_backend.ops.kernels.projections import GATE_ROWS, MOST_TOKENS, Job
 from ds4_backend.ops.mlx.experts import mixture, route
@@ -96,8 +97,9 @@ class Mixture:
         width, depth = g.expert_feed_forward_length, g.embedding_length
         mid = self._tiles([tiles, order, half, e.gate.raw, e.up.raw], [e.gate], float(e.clamp), (pairs, width), count)
         routed = self._tiles([tiles, order, mid, e.down.raw, e.down.raw], [e.down], None, (pairs, depth), count)
+        shared = self._shared(half, e)
         (y,) = self.launcher.run(
-            bodies.gather(g), [routed, place, mx.contiguous(shares), self._shared(half, e)],
+            bodies.gather(g, type_name(shared)), [routed, place, mx.contiguous(shares), shared],
             [((tokens, depth), "float32")], (-(-depth // bodies.TILE_THREADS), tokens, 1),
         )  # fmt: skip
         return y
@@ -129,7 +131,9 @@ class Mixture:
         return out
 
     def _shared(self, x: mx.array, e: Experts) -> mx.array:
+        tokens, width = x.shape[0], e.shared_gate.rows
         both = self.products.wide(x, e.shared_gate, e.shared_up)
-        gate, up = both[:, : e.shared_gate.rows], both[:, e.shared_gate.rows : 2 * e.shared_gate.rows]
-        gate = mx.minimum(gate, e.clamp)
-        return self.products.wide(gate * mx.sigmoid(gate) * mx.clip(up, -e.clamp, e.clamp), e.shared_down)
+        groups = (-(-width // bodies.TILE_THREADS), tokens, 1)
+        kernel = bodies.swiglu(width, both.shape[1], float(e.clamp))
+        (gated,) = self.launcher.run(kernel, [both], [((tokens, width), "float16")], groups)
+        return self.products.wide(gated, e.shared_down)

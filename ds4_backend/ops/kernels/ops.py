@@ -19,7 +19,7 @@ from ds4_backend.ops.base import Batch, Compressor, Experts, Head, HyperConnecti
 from ds4_backend.ops.kernels import bodies
 from ds4_backend.ops.kernels.attention import Attention
 from ds4_backend.ops.kernels.handles import Collapsed, Columns, Gates, HyperWeights, Layer, Routing, Spread, Stack, Step
-from ds4_backend.ops.kernels.kernel import Launcher
+from ds4_backend.ops.kernels.kernel import Launcher, type_name
 from ds4_backend.ops.kernels.limits import check
 from ds4_backend.ops.kernels.mixture import Mixture
 from ds4_backend.ops.kernels.products import Products, make_stack, padded
@@ -174,7 +174,7 @@ class KernelOps(Ops):
         n, tokens = g.hyper_connection_count, x.shape[0]
         outputs = [(x.shape, "float32"), ((tokens, n + n * n), "float32"), ((tokens, g.embedding_length), "float32")]
         together = bodies.hyper_together(tokens)
-        kernel = bodies.hyper(g, hc.fn_type, post, head, together)
+        kernel = bodies.hyper(g, hc.fn_type, post, head, together, type_name(y))
         inputs = [step.array, x, y, mixed, hc.fn, hc.scales, hc.base, norm]
         return self.launcher.run(kernel, inputs, outputs, (-(-tokens // together), 1, 1))
 

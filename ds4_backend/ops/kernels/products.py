@@ -109,11 +109,11 @@ class Products:
         return self.jobs(x, [matrix], step, matrix.rows, jobs)
 
     def wide(self, x: mx.array, *matrices: Blocks) -> mx.array:
-        """Many rows: float16 inputs, float32 result [T, rows of all], rounded up to whole fours of columns."""
+        """Many rows: float16 [T, rows of all], rounded up to whole fours of columns; float32 where `plain`."""
         if self.plain:
             out = mx.concatenate([multiply(x.astype(mx.float32), m) for m in matrices], axis=1)
             return mx.pad(out, [(0, 0), (0, _whole(out.shape[1]) - out.shape[1])])
-        return (x.astype(mx.float16) @ self.decoded(*matrices).T).astype(mx.float32)
+        return x.astype(mx.float16) @ self.decoded(*matrices).T
 
     def decoded(self, *matrices: Blocks) -> mx.array:
         """Matrices one under the other as float16 [rows, columns]."""
@@ -131,7 +131,7 @@ class Products:
             return mx.concatenate(low, axis=1)
         parts = x.astype(mx.float16).reshape(x.shape[0], groups, -1).swapaxes(0, 1)  # [G, T, in]
         weights = self.decoded(matrix).reshape(groups, -1, matrix.columns)
-        return (parts @ weights.swapaxes(1, 2)).swapaxes(0, 1).reshape(x.shape[0], -1).astype(mx.float32)
+        return (parts @ weights.swapaxes(1, 2)).swapaxes(0, 1).reshape(x.shape[0], -1)
 
 
 def make_stack(matrices: tuple[Blocks, ...]) -> Stack:
