@@ -6,7 +6,7 @@ import mlx.core as mx
 
 from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
 from ds4_backend.ops.kernels import bodies
-from ds4_backend.ops.kernels.handles import Layer, Step
+from ds4_backend.ops.kernels.handles import Grouped, Layer, Step
 from ds4_backend.ops.kernels.kernel import type_name
 from ds4_backend.ops.kernels.products import Launch, Products
 from ds4_backend.ops.kernels.projections import Job, blocks_of, token_slots
@@ -22,23 +22,17 @@ class Attention:
         self.launcher = products.launcher
         self._launches: dict[tuple[int, int], Launch] = {}
 
-    def heads(self, step: Step, sinks: mx.array, layer: int, ordinal: int) -> mx.array:
+    def heads(self, step: Step, sinks: mx.array, layer: int, ordinal: int) -> mx.array | Grouped:
         """Heads [T, H, d] of a layer, rotated back; the state holds the step's rows afterwards."""
-        work, ratio, g = step.gathered, self.g.ratio(layer), self.g
+        work, ratio = step.gathered, self.g.ratio(layer)
         q, iq, rows, done = self._append(step, work, layer, ordinal)
         chosen = self._select(step, work, iq, ordinal, done) if ratio == CSA and step.plan.selecting else step.array
         parts, stats = self._attend(step, q, rows, chosen, layer, ordinal, done)
         step.state.after[layer] = stats
         if not step.plan.late:
             step.state.after[layer] = self._keep(step, work, rows, layer, ordinal)
-        (heads,) = self.launcher.run(
-            bodies.combine(g, ratio),
-            [step.array, parts, stats, sinks],
-            [((step.tokens, g.attention_head_count, g.attention_key_length), "float32")],
-            (g.attention_head_count, step.tokens, 1),
-        )
         step.layer = None
-        return heads
+        return self._combine(step, [step.array, parts, stats, sinks], ratio)
 
     # Launches
 
@@ -125,6 +119,17 @@ class Attention:
             [((*shape, g.attention_key_length), "float32"), ((*shape, 2), "float32")],
             (splits, heads // 16, step.tokens),
         )
+
+    def _combine(self, step: Step, inputs: list[mx.array], ratio: int) -> mx.array | Grouped:
+        """Few tokens' heads as float32 [T, H, d], those of many as their groups' product reads them."""
+        g, tokens, alike = self.g, step.tokens, self.products.fused(step) or self.products.plain
+        heads, width = g.attention_head_count, g.attention_key_length
+        groups = 1 if alike else g.attention_output_group_count
+        shape = (tokens, heads, width) if alike else (groups, tokens, heads // groups * width)
+        kernel = bodies.combine(g, ratio, "float" if alike else "half", groups)
+        outputs = [(shape, "float32" if alike else "float16")]
+        (out,) = self.launcher.run(kernel, inputs, outputs, (heads, tokens, 1))
+        return out if alike else Grouped(out, width)
 
     def _keep(self, step: Step, work: Layer, rows: mx.array, layer: int, ordinal: int) -> mx.array:
         ratio = self.g.ratio(layer)

@@ -72,7 +72,8 @@ def hyper(g: Geometry, fn_type: str, post: bool, head: bool, together: int, y_ty
     }  # fmt: skip
     inputs = ("step", "streams", "y", "mix", "fn", "scales", "base", "norm")
     threads = HYPER_THREADS if together == 1 else HYPER_THREADS // 2
-    return Kernel("hyper", inputs, ("next", "mixed", "x"), threads, constants, ("step", "numbers", "hyper"))
+    libraries = ("step", "numbers", "fours", "hyper")
+    return Kernel("hyper", inputs, ("next", "mixed", "x"), threads, constants, libraries)
 
 
 def hyper_together(tokens: int) -> int:
@@ -260,12 +261,13 @@ def attend(g: Geometry, ratio: int, stride: int, q_type: str) -> Kernel:
 
 
 @geometry_cache
-def combine(g: Geometry, ratio: int) -> Kernel:
-    """(step, parts, stats, sinks) -> heads float32 [T, H, d]."""
+def combine(g: Geometry, ratio: int, out_type: str, groups: int) -> Kernel:
+    """(step, parts, stats, sinks) -> heads [groups, T, H / groups, d]."""
     constants = _row_constants(g, ratio, False) | {
-        "HEADS": g.attention_head_count, "HEADS_UP": heads_up(g), "OUT": "float", "MOST_SPLITS": MOST_SPLITS,
+        "HEADS": g.attention_head_count, "HEADS_UP": heads_up(g), "OUT": out_type, "GROUPS": groups,
+        "MOST_SPLITS": MOST_SPLITS,
     }  # fmt: skip
-    return Kernel("combine", ("step", "parts", "stats", "sinks"), ("heads",), THREADS, constants, ("step",))
+    return Kernel("combine", ("step", "parts", "stats", "sinks"), ("heads",), THREADS, constants, ("step", "fours"))
 
 
 @cache

@@ -37,6 +37,18 @@ class Columns(NamedTuple):
     width: int
 
 
+class Grouped(NamedTuple):
+    """Heads of a prefill as the product of their groups reads them: float16 [G, T, H / G * width]."""
+
+    array: mx.array
+    width: int
+
+    @property
+    def heads(self) -> mx.array:
+        """[T, H, width]."""
+        return self.array.swapaxes(0, 1).reshape(self.array.shape[1], -1, self.width)
+
+
 @dataclass(eq=False)
 class Collapsed:
     """One token's x that is not there yet: whoever reads it first makes it of the streams and their sums.

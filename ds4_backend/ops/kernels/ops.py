@@ -18,7 +18,18 @@ from ds4_backend.ops import simulate
 from ds4_backend.ops.base import Batch, Compressor, Experts, Head, HyperConnection, Ops, Router, State
 from ds4_backend.ops.kernels import bodies
 from ds4_backend.ops.kernels.attention import Attention
-from ds4_backend.ops.kernels.handles import Collapsed, Columns, Gates, HyperWeights, Layer, Routing, Spread, Stack, Step
+from ds4_backend.ops.kernels.handles import (
+    Collapsed,
+    Columns,
+    Gates,
+    Grouped,
+    HyperWeights,
+    Layer,
+    Routing,
+    Spread,
+    Stack,
+    Step,
+)
 from ds4_backend.ops.kernels.kernel import Launcher, type_name
 from ds4_backend.ops.kernels.limits import check
 from ds4_backend.ops.kernels.mixture import Mixture
@@ -134,12 +145,15 @@ class KernelOps(Ops):
 
     def attend(
         self, q: None, rows: None, sinks: mx.array, layer: int, ordinal: int, selection: None, step: Step
-    ) -> mx.array:
+    ) -> mx.array | Grouped:
         return self.attention.heads(step, sinks, layer, ordinal)
 
-    def grouped_output(self, heads: mx.array, a: Blocks, b: Blocks) -> mx.array:
+    def grouped_output(self, heads: mx.array | Grouped, a: Blocks, b: Blocks) -> mx.array:
         step, groups = self._current, self.geometry.attention_output_group_count
-        low = self.products.one(heads.reshape(heads.shape[0], -1), a, step, groups)
+        if isinstance(heads, Grouped):
+            low = self.products.grouped(heads.array, a)
+        else:
+            low = self.products.one(heads.reshape(heads.shape[0], -1), a, step, groups)
         return self.products.one(low, b, step)
 
     def route(self, x: mx.array | Collapsed, router: Router, step: Step) -> tuple[Routing, None]:
