@@ -126,7 +126,8 @@ def kernels_of(g: Geometry):
         yield bodies.keep(g, ratio, columns[ratio], stride, "half")
         yield from (bodies.combine(g, ratio, "float", 1), bodies.combine(g, ratio, "half", 8))
     yield from (bodies.score(g, True, 4096, stride, 0, index, "half", "half"), bodies.top_k(g), bodies.plan(g))
-    yield from (bodies.hyper(g, "half", True, head, together, "half") for head in (False, True) for together in (1, 4))
+    for together in (1, 4):
+        yield from (bodies.hyper(g, "half", True, head, together, "half", not head) for head in (False, True))
     yield from (bodies.spread(g, "half", post) for post in (False, True))
     d, f = g.embedding_length, g.expert_feed_forward_length
     how = Collapse(g.hyper_connection_count, d, 1e-6, 1e-6, 20)

@@ -83,6 +83,7 @@ class Attention:
         """Prefill: whole matrices decoded, then MLX's product."""
         low = work.low.array[:, : work.low.width].astype(mx.float32)
         low = mx.fast.rms_norm(low, work.low_norm, self.g.attention_layer_norm_rms_epsilon)
+        low = low if self.products.plain else low.astype(mx.float16)
         q = self.products.wide(low, work.q_b)
         iq = self.products.wide(low, work.index_q_b) if work.index_q_b is not None and step.plan.selecting else q
         return q, iq

@@ -59,10 +59,10 @@ def heads_up(g: Geometry) -> int:
 
 
 @geometry_cache
-def hyper(g: Geometry, fn_type: str, post: bool, head: bool, together: int, y_type: str) -> Kernel:
+def hyper(g: Geometry, fn_type: str, post: bool, head: bool, together: int, y_type: str, narrow: bool) -> Kernel:
     """(step, streams, y, mix, fn, scales, base, norm) -> (next streams, mix, x), a threadgroup `together` tokens.
 
-    Of GROUP rows of fn the loads are on their way at once: as many as fit in 255 registers a thread.
+    With `narrow` x comes as float16, too. GROUP rows of fn are on their way at once: as many as 255 registers allow.
     """
     n, group = g.hyper_connection_count, (12 if together == 1 else 4) // (2 if fn_type == "float" else 1)
     constants: dict[str, int | float | str] = {
@@ -73,7 +73,9 @@ def hyper(g: Geometry, fn_type: str, post: bool, head: bool, together: int, y_ty
     inputs = ("step", "streams", "y", "mix", "fn", "scales", "base", "norm")
     threads = HYPER_THREADS if together == 1 else HYPER_THREADS // 2
     libraries = ("step", "numbers", "fours", "hyper")
-    return Kernel("hyper", inputs, ("next", "mixed", "x"), threads, constants, libraries)
+    outputs = ("next", "mixed", "x", *(("narrow",) if narrow else ()))
+    parts = {"NARROW": "store_four(n, narrow + token * D + d);" if narrow else ""}
+    return Kernel("hyper", inputs, outputs, threads, constants, libraries, parts)
 
 
 def hyper_together(tokens: int) -> int:

@@ -70,6 +70,13 @@ class Collapsed:
         return [self.streams, self.sums, self.hc.scales, self.hc.base, self.norm]
 
 
+class Normed(NamedTuple):
+    """A prefill's x [T, D], and the same in float16 for its products."""
+
+    x: mx.array
+    half: mx.array
+
+
 class Gates(NamedTuple):
     """What `hc_pre` leaves: the streams as they are now, and output gates and mixing [T, n + n * n]."""
 

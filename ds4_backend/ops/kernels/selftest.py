@@ -22,7 +22,7 @@ from ds4_backend.gguf.shapes import TINY
 from ds4_backend.ops.base import Batch, Compressor, Experts, Head, Ops, Router, Span
 from ds4_backend.ops.kernels import kernel
 from ds4_backend.ops.kernels.bodies import HYPER_ALONE
-from ds4_backend.ops.kernels.handles import Columns, Grouped
+from ds4_backend.ops.kernels.handles import Columns, Grouped, Normed
 from ds4_backend.ops.kernels.kernel import Launcher
 from ds4_backend.ops.kernels.ops import KernelOps
 from ds4_backend.ops.numpy import NumpyOps
@@ -83,7 +83,7 @@ class Side:
     def host(self, *arrays: Any) -> list[Float]:
         """Results on the host; columns of a stack alone, groups of heads as heads."""
         plain = [a.array[:, a.at : a.at + a.width] if isinstance(a, Columns) else a for a in arrays]
-        plain = [a.heads if isinstance(a, Grouped) else a for a in plain]
+        plain = [a.heads if isinstance(a, Grouped) else a.x if isinstance(a, Normed) else a for a in plain]
         return [np.asarray(a, np.float32) if isinstance(a, np.ndarray) else self.ops.to_host(a) for a in plain]
 
 
