@@ -23,11 +23,12 @@ from ds4_backend.measure.synthetic_state import synthetic_sequence
 from ds4_backend.model import Model
 from ds4_backend.model.weights import bind
 from ds4_backend.ops.kernels import ops as kernel_ops
+from ds4_backend.ops.kernels.bodies import HYPER_ALONE
 from ds4_backend.ops.kernels.ops import KernelOps
 from ds4_backend.ops.mlx.linear import Blocks
 
-STEPS = ((1, 1), (2, 1), (4, 1), (8, 1), (1, 9))
-"""Conversations, and tokens of each: decode of 1, 2, 4 and 8, and prefill (more than 8 tokens)."""
+STEPS = ((1, 1), (2, 1), (4, 1), (8, 1), (1, 9), (1, HYPER_ALONE + 1))
+"""Conversations, and tokens of each: decode of 1, 2, 4 and 8, and short and long prefill (more than 8 tokens)."""
 
 
 class Listener:

@@ -120,11 +120,14 @@ def kernels_of(g: Geometry):
     for ratio in KINDS.values():
         used = jobs if ratio == CSA else jobs[:1]
         for slots in (1, 8):
-            yield bodies.append(g, ratio, True, columns[ratio], stride, used, slots)
-        yield from (bodies.append(g, ratio, True, columns[ratio], stride, (), 1), bodies.attend(g, ratio, width))
-        yield from (bodies.keep(g, ratio, columns[ratio], stride), bodies.combine(g, ratio))
-    yield from (bodies.score(g, True, 4096, stride, 0, index), bodies.top_k(g), bodies.plan(g), bodies.gather(g))
-    yield from (bodies.hyper(g, "half", True, head) for head in (False, True))
+            yield bodies.append(g, ratio, True, columns[ratio], stride, used, slots, "float")
+        yield bodies.append(g, ratio, True, columns[ratio], stride, (), 1, "half")
+        yield from (bodies.attend(g, ratio, width, type) for type in ("float", "half"))
+        yield bodies.keep(g, ratio, columns[ratio], stride, "half")
+        yield from (bodies.combine(g, ratio, "float", 1), bodies.combine(g, ratio, "half", 8))
+    yield from (bodies.score(g, True, 4096, stride, 0, index, "half", "half"), bodies.top_k(g), bodies.plan(g))
+    for together in (1, 4):
+        yield from (bodies.hyper(g, "half", True, head, together, "half", not head) for head in (False, True))
     yield from (bodies.spread(g, "half", post) for post in (False, True))
     d, f = g.embedding_length, g.expert_feed_forward_length
     how = Collapse(g.hyper_connection_count, d, 1e-6, 1e-6, 20)
@@ -138,7 +141,7 @@ def kernels_of(g: Geometry):
         yield bodies.tiles(format, g.embedding_length, g.expert_feed_forward_length, g.expert_used_count, None)
         yield bodies.decode(((format, 64), ("F16", 5)), g.embedding_length)
         yield project((Job(format, 64, g.embedding_length, 0),), 8, 64)
-    yield from (bodies.embed(g, "F16"), bodies.move())
+    yield from (bodies.embed(g, "F16"), bodies.move(), bodies.gather(g, "half"), bodies.swiglu(f, 2 * f, 10.0))
 
 
 def threadgroup_bytes(kernel):

@@ -6,7 +6,8 @@ import mlx.core as mx
 
 from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
 from ds4_backend.ops.kernels import bodies
-from ds4_backend.ops.kernels.handles import Layer, Step
+from ds4_backend.ops.kernels.handles import Grouped, Layer, Step
+from ds4_backend.ops.kernels.kernel import type_name
 from ds4_backend.ops.kernels.products import Launch, Products
 from ds4_backend.ops.kernels.projections import Job, blocks_of, token_slots
 
@@ -21,23 +22,17 @@ class Attention:
         self.launcher = products.launcher
         self._launches: dict[tuple[int, int], Launch] = {}
 
-    def heads(self, step: Step, sinks: mx.array, layer: int, ordinal: int) -> mx.array:
+    def heads(self, step: Step, sinks: mx.array, layer: int, ordinal: int) -> mx.array | Grouped:
         """Heads [T, H, d] of a layer, rotated back; the state holds the step's rows afterwards."""
-        work, ratio, g = step.gathered, self.g.ratio(layer), self.g
+        work, ratio = step.gathered, self.g.ratio(layer)
         q, iq, rows, done = self._append(step, work, layer, ordinal)
         chosen = self._select(step, work, iq, ordinal, done) if ratio == CSA and step.plan.selecting else step.array
         parts, stats = self._attend(step, q, rows, chosen, layer, ordinal, done)
         step.state.after[layer] = stats
         if not step.plan.late:
             step.state.after[layer] = self._keep(step, work, rows, layer, ordinal)
-        (heads,) = self.launcher.run(
-            bodies.combine(g, ratio),
-            [step.array, parts, stats, sinks],
-            [((step.tokens, g.attention_head_count, g.attention_key_length), "float32")],
-            (g.attention_head_count, step.tokens, 1),
-        )
         step.layer = None
-        return heads
+        return self._combine(step, [step.array, parts, stats, sinks], ratio)
 
     # Launches
 
@@ -69,10 +64,11 @@ class Attention:
         launch = self._launches.get((layer, slots))
         if launch is None:
             jobs, matrices = (self._query_jobs(work), work.query_matrices()) if slots else ((), [])
-            columns, stride = self._columns(work), work.low.array.shape[1]
-            kernel = bodies.append(self.g, self.g.ratio(layer), self.simulated, columns, stride, jobs, slots or 1)
+            p, most = work.low.array, slots or 1
+            shape = (self._columns(work), p.shape[1], jobs, most, type_name(p))
+            kernel = bodies.append(self.g, self.g.ratio(layer), self.simulated, *shape)
             weights = [work.low_norm, *(m.raw for m in matrices), *self.products.table(*matrices)] if slots else []
-            groups = (blocks_of(jobs[:1], slots or 1), blocks_of(jobs, slots or 1), 0)
+            groups = (blocks_of(jobs[:1], most), blocks_of(jobs, most), 0)
             launch = self._launches[layer, slots] = Launch(kernel, groups, weights, matrices)
         return launch
 
@@ -85,8 +81,9 @@ class Attention:
 
     def _wide_queries(self, step: Step, work: Layer) -> tuple[mx.array, mx.array]:
         """Prefill: whole matrices decoded, then MLX's product."""
-        low = work.low.array[:, : work.low.width]
+        low = work.low.array[:, : work.low.width].astype(mx.float32)
         low = mx.fast.rms_norm(low, work.low_norm, self.g.attention_layer_norm_rms_epsilon)
+        low = low if self.products.plain else low.astype(mx.float16)
         q = self.products.wide(low, work.q_b)
         iq = self.products.wide(low, work.index_q_b) if work.index_q_b is not None and step.plan.selecting else q
         return q, iq
@@ -97,7 +94,8 @@ class Attention:
         weights = work.index_weights
         fused = self.products.fused(step)
         skipped, stride = (work.q_b.rows, iq.shape[1]) if fused else (0, iq.shape[1])
-        kernel = bodies.score(g, self.simulated, weights.at, weights.array.shape[1], skipped, stride)
+        types = type_name(weights.array), type_name(iq)
+        kernel = bodies.score(g, self.simulated, weights.at, weights.array.shape[1], skipped, stride, *types)
         (scores,) = self.launcher.run(
             kernel,
             [step.array, iq, weights.array, step.state.pools["indexer"][ordinal], done],
@@ -117,16 +115,28 @@ class Attention:
         pool = step.state.pools["hca" if ratio == HCA else "csa"][ordinal] if ratio != SLIDING else window
         shape = (step.tokens, splits, heads)
         return self.launcher.run(
-            bodies.attend(g, ratio, q.shape[1]),
+            bodies.attend(g, ratio, q.shape[1], type_name(q)),
             [step.array, q, rows, window, pool, chosen, done],
             [((*shape, g.attention_key_length), "float32"), ((*shape, 2), "float32")],
             (splits, heads // 16, step.tokens),
         )
 
+    def _combine(self, step: Step, inputs: list[mx.array], ratio: int) -> mx.array | Grouped:
+        """Few tokens' heads as float32 [T, H, d], those of many as their groups' product reads them."""
+        g, tokens, alike = self.g, step.tokens, self.products.fused(step) or self.products.plain
+        heads, width = g.attention_head_count, g.attention_key_length
+        groups = 1 if alike else g.attention_output_group_count
+        shape = (tokens, heads, width) if alike else (groups, tokens, heads // groups * width)
+        kernel = bodies.combine(g, ratio, "float" if alike else "half", groups)
+        outputs = [(shape, "float32" if alike else "float16")]
+        (out,) = self.launcher.run(kernel, inputs, outputs, (heads, tokens, 1))
+        return out if alike else Grouped(out, width)
+
     def _keep(self, step: Step, work: Layer, rows: mx.array, layer: int, ordinal: int) -> mx.array:
         ratio = self.g.ratio(layer)
-        kernel = bodies.keep(self.g, ratio, self._columns(work), work.low.array.shape[1])
-        inputs = [step.array, work.low.array, rows, step.state.window[layer], step.state.after[layer]]
+        p = work.low.array
+        kernel = bodies.keep(self.g, ratio, self._columns(work), p.shape[1], type_name(p))
+        inputs = [step.array, p, rows, step.state.window[layer], step.state.after[layer]]
         (done,) = self.launcher.run(
             kernel, inputs + self._lanes(step, work, ratio, ordinal), [((step.tokens,), "int32")], (step.tokens, 1, 1)
         )

@@ -19,8 +19,10 @@ from ds4_backend.ops.kernels.projections import (
     parts_of,
 )
 
-HYPER_THREADS, TOP_K_THREADS, TILE_THREADS = 256, 512, 256
+HYPER_THREADS, SORT_THREADS, TILE_THREADS = 256, 512, 256
 """CUDA gives a thread up to 255 registers: of those, 256 threads always fit on a processor."""
+HYPER_ALONE = 128
+"""Tokens that go alone through `hyper`, one a threadgroup."""
 TILE = 64
 """Pairs of a prefill tile."""
 LATE = 8
@@ -57,16 +59,28 @@ def heads_up(g: Geometry) -> int:
 
 
 @geometry_cache
-def hyper(g: Geometry, fn_type: str, post: bool, head: bool) -> Kernel:
-    """(streams, y, mix, fn, scales, base, norm) -> (next streams, mix, x)."""
-    n = g.hyper_connection_count
+def hyper(g: Geometry, fn_type: str, post: bool, head: bool, together: int, y_type: str, narrow: bool) -> Kernel:
+    """(step, streams, y, mix, fn, scales, base, norm) -> (next streams, mix, x), a threadgroup `together` tokens.
+
+    With `narrow` x comes as float16, too. GROUP rows of fn are on their way at once: as many as 255 registers allow.
+    """
+    n, group = g.hyper_connection_count, (12 if together == 1 else 4) // (2 if fn_type == "float" else 1)
     constants: dict[str, int | float | str] = {
         "D": g.embedding_length, "N": n, "MIXES": n if head else n * (n + 2), "POST": post, "HEAD": head, "FN": fn_type,
         "EPSILON": g.attention_layer_norm_rms_epsilon, "HC_EPSILON": g.hyper_connection_epsilon,
-        "ROUNDS": g.hyper_connection_sinkhorn_iterations,
+        "ROUNDS": g.hyper_connection_sinkhorn_iterations, "TOKENS": together, "GROUP": group, "Y": y_type,
     }  # fmt: skip
-    inputs = ("streams", "y", "mix", "fn", "scales", "base", "norm")
-    return Kernel("hyper", inputs, ("next", "mixed", "x"), HYPER_THREADS, constants, ("numbers", "hyper"))
+    inputs = ("step", "streams", "y", "mix", "fn", "scales", "base", "norm")
+    threads = HYPER_THREADS if together == 1 else HYPER_THREADS // 2
+    libraries = ("step", "numbers", "fours", "hyper")
+    outputs = ("next", "mixed", "x", *(("narrow",) if narrow else ()))
+    parts = {"NARROW": "store_four(n, narrow + token * D + d);" if narrow else ""}
+    return Kernel("hyper", inputs, outputs, threads, constants, libraries, parts)
+
+
+def hyper_together(tokens: int) -> int:
+    """Tokens of a threadgroup of `hyper`: one where every token can have a processor of its own."""
+    return 1 if tokens <= HYPER_ALONE else 4
 
 
 @geometry_cache
@@ -131,7 +145,7 @@ def _lane_texts(columns: tuple[int, ...], stride: int, ratio: int) -> dict[str, 
         return {}
 
     def lanes(prefix: str, values: int, gates: int) -> str:
-        return f"Lanes{{p, {stride}, {values}, {gates}, {prefix}_ape, {prefix}_lane}}"
+        return f"Lanes<P>{{p, {stride}, {values}, {gates}, {prefix}_ape, {prefix}_lane}}"
 
     if ratio == CSA:
         return {"CSA_LANES": lanes("csa", *columns[:2]), "INDEX_LANES": lanes("index", *columns[2:4])}
@@ -162,7 +176,8 @@ def lane_inputs(ratio: int) -> tuple[str, ...]:
 
 @geometry_cache
 def append(
-    g: Geometry, ratio: int, simulated: bool, columns: tuple[int, ...], stride: int, jobs: tuple[Job, ...], slots: int
+    g: Geometry, ratio: int, simulated: bool, columns: tuple[int, ...], stride: int, jobs: tuple[Job, ...], slots: int,
+    p_type: str,
 ) -> Kernel:
     """(step, p, kv_norm, window, after, lanes..., [norm, weights]) -> (rows, done, [out]): rows into rings and pools,
     and in decode the query projections in the same launch. `columns` holds the window row's column first."""
@@ -185,7 +200,7 @@ def append(
         text += parts_of(jobs, slots, "out", str(sum(job.rows for job in jobs)), g.attention_layer_norm_rms_epsilon)
         text += "}\n}\n"
     constants = _row_constants(g, ratio, simulated) | {
-        "P_STRIDE": stride, "KV_AT": columns[0], "PART": part_size(slots) if jobs else 1
+        "P_STRIDE": stride, "P": p_type, "KV_AT": columns[0], "PART": part_size(slots) if jobs else 1
     }  # fmt: skip
     return Kernel(
         "append",
@@ -199,7 +214,7 @@ def append(
 
 
 @geometry_cache
-def keep(g: Geometry, ratio: int, columns: tuple[int, ...], stride: int) -> Kernel:
+def keep(g: Geometry, ratio: int, columns: tuple[int, ...], stride: int, p_type: str) -> Kernel:
     """(step, p, rows, window, after, lanes...) -> done: the ends of long spans into the rings."""
     texts = _lane_texts(columns[1:], stride, ratio)
     calls = _keep_calls(texts, ratio, "token", "if (left <= LENGTH)")
@@ -207,16 +222,18 @@ def keep(g: Geometry, ratio: int, columns: tuple[int, ...], stride: int) -> Kern
         calls = calls.replace(name, lanes)
     return Kernel(
         "keep", ("step", "p", "rows", "window", "after", *lane_inputs(ratio)), ("done",), THREADS,
-        _row_constants(g, ratio, False), ("step", "numbers", "rows"), {"KEEP_LANES": calls},
+        _row_constants(g, ratio, False) | {"P": p_type}, ("step", "numbers", "rows"), {"KEEP_LANES": calls},
     )  # fmt: skip
 
 
 @geometry_cache
-def score(g: Geometry, simulated: bool, weights_at: int, stride: int, iq_at: int, iq_stride: int) -> Kernel:
+def score(
+    g: Geometry, simulated: bool, weights_at: int, stride: int, iq_at: int, iq_stride: int, p_type: str, iq_type: str
+) -> Kernel:
     """(step, iq, p, pool, after) -> scores. Index queries begin at column `iq_at` of rows of `iq_stride`."""
     constants = _row_constants(g, CSA, simulated) | {
         "HEADS": g.attention_indexer_head_count, "WEIGHTS_AT": weights_at, "P_STRIDE": stride,
-        "IQ_AT": iq_at, "IQ_STRIDE": iq_stride,
+        "IQ_AT": iq_at, "IQ_STRIDE": iq_stride, "P": p_type, "IQ": iq_type,
     }  # fmt: skip
     return Kernel(
         "score", ("step", "iq", "p", "pool", "after"), ("scores",), TILE_THREADS, constants,
@@ -228,28 +245,29 @@ def score(g: Geometry, simulated: bool, weights_at: int, stride: int, iq_at: int
 def top_k(g: Geometry) -> Kernel:
     """(step, scores) -> chosen."""
     constants: dict[str, int | float | str] = {"K": g.attention_indexer_top_k}
-    return Kernel("top_k", ("step", "scores"), ("chosen",), TOP_K_THREADS, constants, ("step", "sorting", "selecting"))
+    return Kernel("top_k", ("step", "scores"), ("chosen",), SORT_THREADS, constants, ("step", "sorting", "selecting"))
 
 
 @geometry_cache
-def attend(g: Geometry, ratio: int, stride: int) -> Kernel:
+def attend(g: Geometry, ratio: int, stride: int, q_type: str) -> Kernel:
     """(step, q, rows, window, pool, chosen, after) -> (parts, stats); rows of queries are `stride` apart."""
     constants = _row_constants(g, ratio, False) | {
         "HEADS": g.attention_head_count, "HEADS_UP": heads_up(g), "TOP_K": g.attention_indexer_top_k,
         "PER_PAGE": 1 if ratio == HCA else 32, "SCALE": float(g.attention_key_length**-0.5),
-        "Q_STRIDE": stride,
+        "Q_STRIDE": stride, "Q": q_type,
     }  # fmt: skip
     inputs = ("step", "q", "rows", "window", "pool", "chosen", "after")
     return Kernel("attend", inputs, ("parts", "stats"), TILE_THREADS, constants, ("step", "numbers", "tiles"))
 
 
 @geometry_cache
-def combine(g: Geometry, ratio: int) -> Kernel:
-    """(step, parts, stats, sinks) -> heads float32 [T, H, d]."""
+def combine(g: Geometry, ratio: int, out_type: str, groups: int) -> Kernel:
+    """(step, parts, stats, sinks) -> heads [groups, T, H / groups, d]."""
     constants = _row_constants(g, ratio, False) | {
-        "HEADS": g.attention_head_count, "HEADS_UP": heads_up(g), "OUT": "float", "MOST_SPLITS": MOST_SPLITS,
+        "HEADS": g.attention_head_count, "HEADS_UP": heads_up(g), "OUT": out_type, "GROUPS": groups,
+        "MOST_SPLITS": MOST_SPLITS,
     }  # fmt: skip
-    return Kernel("combine", ("step", "parts", "stats", "sinks"), ("heads",), THREADS, constants, ("step",))
+    return Kernel("combine", ("step", "parts", "stats", "sinks"), ("heads",), THREADS, constants, ("step", "fours"))
 
 
 @cache
@@ -322,9 +340,8 @@ def experts_down(g: Geometry, format: str, shared: str, shared_stride: int, shar
 def plan(g: Geometry) -> Kernel:
     """(step, chosen) -> (order, place, tiles)."""
     constants = {**_expert_constants(g), "TILE": TILE}
-    return Kernel(
-        "plan", ("step", "chosen"), ("order", "place", "tiles"), (g.expert_count // 32 + 1) * 32, constants, ("step",)
-    )
+    outputs = ("order", "place", "tiles")
+    return Kernel("plan", ("step", "chosen"), outputs, SORT_THREADS, constants, ("step", "selecting"))
 
 
 @cache
@@ -341,7 +358,15 @@ def tiles(format: str, rows: int, columns: int, used: int, clamp: float | None) 
     )  # fmt: skip
 
 
+@cache
+def swiglu(width: int, stride: int, clamp: float) -> Kernel:
+    """both [T, stride], gate and up side by side -> out [T, width]; float16 both."""
+    constants: dict[str, int | float | str] = {"F": width, "STRIDE": stride, "CLAMP": clamp}
+    return Kernel("swiglu", ("both",), ("out",), TILE_THREADS, constants, ("numbers",))
+
+
 @geometry_cache
-def gather(g: Geometry) -> Kernel:
+def gather(g: Geometry, shared_type: str) -> Kernel:
     """(pairs, place, shares, shared) -> y."""
-    return Kernel("gather", ("pairs", "place", "shares", "shared"), ("y",), TILE_THREADS, _expert_constants(g))
+    constants = _expert_constants(g) | {"SHARED": shared_type}
+    return Kernel("gather", ("pairs", "place", "shares", "shared"), ("y",), TILE_THREADS, constants)

@@ -37,6 +37,18 @@ class Columns(NamedTuple):
     width: int
 
 
+class Grouped(NamedTuple):
+    """Heads of a prefill as the product of their groups reads them: float16 [G, T, H / G * width]."""
+
+    array: mx.array
+    width: int
+
+    @property
+    def heads(self) -> mx.array:
+        """[T, H, width]."""
+        return self.array.swapaxes(0, 1).reshape(self.array.shape[1], -1, self.width)
+
+
 @dataclass(eq=False)
 class Collapsed:
     """One token's x that is not there yet: whoever reads it first makes it of the streams and their sums.
@@ -56,6 +68,13 @@ class Collapsed:
     def inputs(self) -> list[mx.array]:
         """In the order of the kernel's names."""
         return [self.streams, self.sums, self.hc.scales, self.hc.base, self.norm]
+
+
+class Normed(NamedTuple):
+    """A prefill's x [T, D], and the same in float16 for its products."""
+
+    x: mx.array
+    half: mx.array
 
 
 class Gates(NamedTuple):

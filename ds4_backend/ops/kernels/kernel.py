@@ -73,6 +73,11 @@ def _constant(name: str, value: int | float | str) -> str:
     return f"constexpr int {name} = {value};\n"
 
 
+def type_name(array: Array) -> str:
+    """What kernels call the type of a float array: results of prefill's products are float16."""
+    return "half" if str(array.dtype).endswith("float16") else "float"
+
+
 class Launcher(Protocol):
     """Runs kernels. `groups` are threadgroups along three axes."""
 

@@ -10,7 +10,8 @@ import mlx.core as mx
 from ds4_backend.gguf.geometry import Geometry
 from ds4_backend.ops.base import Experts, Router
 from ds4_backend.ops.kernels import bodies
-from ds4_backend.ops.kernels.handles import Collapsed, Step
+from ds4_backend.ops.kernels.handles import Collapsed, Normed, Step
+from ds4_backend.ops.kernels.kernel import type_name
 from ds4_backend.ops.kernels.products import Products
 from ds4_backend.ops.kernels.projections import GATE_ROWS, MOST_TOKENS, Job
 from ds4_backend.ops.mlx.experts import mixture, route
@@ -28,14 +29,17 @@ class Mixture:
         self.plain = plain or products.plain
         self.shared_at = -(-g.expert_count // 4) * 4
 
-    def run(self, x: mx.array | Collapsed, router: Router, e: Experts, step: Step) -> mx.array:
+    def run(self, x: mx.array | Normed | Collapsed, router: Router, e: Experts, step: Step) -> mx.array:
         """y [T, D] of x [T, D]."""
         if isinstance(x, Collapsed):
             return self._few(x, router, e, step)
+        x, half = x if isinstance(x, Normed) else (x, None)
         if self.plain or (step.tokens > MOST_TOKENS and not self._tiled(e)):
             chosen, shares = self._route(x, router, step)
             return mixture(x, chosen, shares, e)
-        return self._few(x, router, e, step) if step.tokens <= MOST_TOKENS else self._many(x, router, e, step)
+        if step.tokens <= MOST_TOKENS:
+            return self._few(x, router, e, step)
+        return self._many(Normed(x, x.astype(mx.float16) if half is None else half), router, e, step)
 
     # Decode
 
@@ -83,21 +87,21 @@ class Mixture:
 
     # Prefill
 
-    def _many(self, x: mx.array, router: Router, e: Experts, step: Step) -> mx.array:
-        g, tokens, used = self.g, step.tokens, self.g.expert_used_count
-        chosen, shares = self._route(x, router, step)
+    def _many(self, x: Normed, router: Router, e: Experts, step: Step) -> mx.array:
+        g, tokens, used, half = self.g, step.tokens, self.g.expert_used_count, x.half
+        chosen, shares = self._route(x.x, router, step)
         chosen = mx.contiguous(chosen.astype(mx.int32))
         pairs, count = tokens * used, -(-tokens * used // bodies.TILE) + g.expert_count
         order, place, tiles = self.launcher.run(
             bodies.plan(g), [step.array, chosen],
-            [((pairs,), "int32"), ((pairs,), "int32"), ((max(3 * count, 8),), "int32")], (1, 1, 1),
+            [((pairs,), "int32"), ((pairs,), "int32"), ((max(3 * count, 8),), "int32")], (g.expert_count, 1, 1),
         )  # fmt: skip
-        half = x.astype(mx.float16)
         width, depth = g.expert_feed_forward_length, g.embedding_length
         mid = self._tiles([tiles, order, half, e.gate.raw, e.up.raw], [e.gate], float(e.clamp), (pairs, width), count)
         routed = self._tiles([tiles, order, mid, e.down.raw, e.down.raw], [e.down], None, (pairs, depth), count)
+        shared = self._shared(half, e)
         (y,) = self.launcher.run(
-            bodies.gather(g), [routed, place, mx.contiguous(shares), self._shared(half, e)],
+            bodies.gather(g, type_name(shared)), [routed, place, mx.contiguous(shares), shared],
             [((tokens, depth), "float32")], (-(-depth // bodies.TILE_THREADS), tokens, 1),
         )  # fmt: skip
         return y
@@ -129,7 +133,9 @@ class Mixture:
         return out
 
     def _shared(self, x: mx.array, e: Experts) -> mx.array:
+        tokens, width = x.shape[0], e.shared_gate.rows
         both = self.products.wide(x, e.shared_gate, e.shared_up)
-        gate, up = both[:, : e.shared_gate.rows], both[:, e.shared_gate.rows : 2 * e.shared_gate.rows]
-        gate = mx.minimum(gate, e.clamp)
-        return self.products.wide(gate * mx.sigmoid(gate) * mx.clip(up, -e.clamp, e.clamp), e.shared_down)
+        groups = (-(-width // bodies.TILE_THREADS), tokens, 1)
+        kernel = bodies.swiglu(width, both.shape[1], float(e.clamp))
+        (gated,) = self.launcher.run(kernel, [both], [((tokens, width), "float16")], groups)
+        return self.products.wide(gated, e.shared_down)

@@ -18,8 +18,20 @@ from ds4_backend.ops import simulate
 from ds4_backend.ops.base import Batch, Compressor, Experts, Head, HyperConnection, Ops, Router, State
 from ds4_backend.ops.kernels import bodies
 from ds4_backend.ops.kernels.attention import Attention
-from ds4_backend.ops.kernels.handles import Collapsed, Columns, Gates, HyperWeights, Layer, Routing, Spread, Stack, Step
-from ds4_backend.ops.kernels.kernel import Launcher
+from ds4_backend.ops.kernels.handles import (
+    Collapsed,
+    Columns,
+    Gates,
+    Grouped,
+    HyperWeights,
+    Layer,
+    Normed,
+    Routing,
+    Spread,
+    Stack,
+    Step,
+)
+from ds4_backend.ops.kernels.kernel import Launcher, type_name
 from ds4_backend.ops.kernels.limits import check
 from ds4_backend.ops.kernels.mixture import Mixture
 from ds4_backend.ops.kernels.products import Products, make_stack, padded
@@ -108,18 +120,18 @@ class KernelOps(Ops):
 
     def hc_pre(  # type: ignore[override]
         self, streams: mx.array | Spread, hc: HyperWeights, norm: mx.array
-    ) -> tuple[mx.array | Collapsed, Gates]:
+    ) -> tuple[mx.array | Normed | Collapsed, Gates]:
         if self._apart and self._current.tokens == 1:
             collapsed = self._spread(streams, hc, norm)
             return collapsed, Gates(collapsed.streams, collapsed)
-        now, mixed, x = self._hyper(streams, hc, norm, head=False)
-        return x, Gates(now, mixed)
+        now, mixed, x, *half = self._hyper(streams, hc, norm, self._current, narrow=self._narrow())
+        return Normed(x, *half) if half else x, Gates(now, mixed)
 
     def hc_post(self, streams: mx.array | Spread, y: mx.array, mix: Gates) -> Spread:
         return mix.spread(y)
 
-    def project(self, x: mx.array | Collapsed, weights: Stack) -> tuple[Columns, ...]:
-        return self.products.stack(x, weights, self._current)
+    def project(self, x: mx.array | Normed | Collapsed, weights: Stack) -> tuple[Columns, ...]:
+        return self.products.stack(x.half if isinstance(x, Normed) else x, weights, self._current)
 
     def queries(self, low: Columns, norm: mx.array, q_b: Blocks, ratio: int, step: Step) -> tuple[None, None]:
         step.layer = Layer(low, norm, q_b)
@@ -138,18 +150,21 @@ class KernelOps(Ops):
 
     def attend(
         self, q: None, rows: None, sinks: mx.array, layer: int, ordinal: int, selection: None, step: Step
-    ) -> mx.array:
+    ) -> mx.array | Grouped:
         return self.attention.heads(step, sinks, layer, ordinal)
 
-    def grouped_output(self, heads: mx.array, a: Blocks, b: Blocks) -> mx.array:
+    def grouped_output(self, heads: mx.array | Grouped, a: Blocks, b: Blocks) -> mx.array:
         step, groups = self._current, self.geometry.attention_output_group_count
-        low = self.products.one(heads.reshape(heads.shape[0], -1), a, step, groups)
+        if isinstance(heads, Grouped):
+            low = self.products.grouped(heads.array, a)
+        else:
+            low = self.products.one(heads.reshape(heads.shape[0], -1), a, step, groups)
         return self.products.one(low, b, step)
 
-    def route(self, x: mx.array | Collapsed, router: Router, step: Step) -> tuple[Routing, None]:
+    def route(self, x: mx.array | Normed | Collapsed, router: Router, step: Step) -> tuple[Routing, None]:
         return Routing(router, step), None
 
-    def experts(self, x: mx.array | Collapsed, chosen: Routing, weights: None, experts: Experts) -> mx.array:
+    def experts(self, x: mx.array | Normed | Collapsed, chosen: Routing, weights: None, experts: Experts) -> mx.array:
         y = self.mixture.run(x, chosen.router, experts, chosen.step)
         self._hand_over(y, chosen.step)
         return y
@@ -158,9 +173,8 @@ class KernelOps(Ops):
         if len(wanted) < self._current.tokens:
             index = mx.array(wanted)
             streams = Spread(*(part[index] for part in streams)) if isinstance(streams, Spread) else streams[index]
-        weights = _hyper_weights(head.fn, head.scale, head.base)
-        _, _, x = self._hyper(streams, weights, head.norm, head=True)
-        step = self._current.of_tokens(len(wanted))
+        weights, step = _hyper_weights(head.fn, head.scale, head.base), self._current.of_tokens(len(wanted))
+        _, _, x = self._hyper(streams, weights, head.norm, step, head=True)
         return self.products.one(x, head.output, step)
 
     def to_host(self, array: mx.array) -> NDArray[np.float32]:
@@ -168,16 +182,26 @@ class KernelOps(Ops):
 
     # Parts
 
-    def _hyper(self, streams: mx.array | Spread, hc: HyperWeights, norm: mx.array, head: bool) -> list[mx.array]:
-        """One launch: (streams as they are now, mix, x)."""
+    def _narrow(self) -> bool:
+        """Whether x is wanted in float16, too."""
+        return self._current.tokens > MOST_TOKENS and self._apart
+
+    def _hyper(
+        self, streams: mx.array | Spread, hc: HyperWeights, norm: mx.array, step: Step, *,
+        head: bool = False, narrow: bool = False,
+    ) -> list[mx.array]:
+        """One launch: (streams as they are now, mix, x), and x in float16 where that is wanted."""
         g, post = self.geometry, isinstance(streams, Spread)
         x, y, mixed = streams if isinstance(streams, Spread) else (streams, streams, streams)
         if "hyper" in self.without:
             return plain_hyper(g, x, y if post else None, mixed, hc, norm, head)
         n, tokens = g.hyper_connection_count, x.shape[0]
         outputs = [(x.shape, "float32"), ((tokens, n + n * n), "float32"), ((tokens, g.embedding_length), "float32")]
-        kernel = bodies.hyper(g, hc.fn_type, post, head)
-        return self.launcher.run(kernel, [x, y, mixed, hc.fn, hc.scales, hc.base, norm], outputs, (tokens, 1, 1))
+        outputs += [((tokens, g.embedding_length), "float16")] * narrow
+        together = bodies.hyper_together(tokens)
+        kernel = bodies.hyper(g, hc.fn_type, post, head, together, type_name(y), narrow)
+        inputs = [step.array, x, y, mixed, hc.fn, hc.scales, hc.base, norm]
+        return self.launcher.run(kernel, inputs, outputs, (-(-tokens // together), 1, 1))
 
     def _spread(self, streams: mx.array | Spread, hc: HyperWeights, norm: mx.array) -> Collapsed:
         """One token's streams as they are now, and what collapsing them takes."""

@@ -100,7 +100,7 @@ class Products:
     def one(self, x: mx.array, matrix: Blocks, step: Step, groups: int = 1) -> mx.array:
         """x [T, groups * in] through a matrix, or through a group of its rows each: [T, rows]."""
         if not self.fused(step):
-            return self.wide(x, matrix)[:, : matrix.rows] if groups == 1 else self._wide_groups(x, matrix, groups)
+            return self.wide(x, matrix)[:, : matrix.rows] if groups == 1 else self._plain_groups(x, matrix, groups)
         stride = x.shape[1]
 
         def jobs() -> tuple[Job, ...]:
@@ -109,11 +109,11 @@ class Products:
         return self.jobs(x, [matrix], step, matrix.rows, jobs)
 
     def wide(self, x: mx.array, *matrices: Blocks) -> mx.array:
-        """Many rows: float16 inputs, float32 result [T, rows of all], rounded up to whole fours of columns."""
+        """Many rows: float16 [T, rows of all], rounded up to whole fours of columns; float32 where `plain`."""
         if self.plain:
             out = mx.concatenate([multiply(x.astype(mx.float32), m) for m in matrices], axis=1)
             return mx.pad(out, [(0, 0), (0, _whole(out.shape[1]) - out.shape[1])])
-        return (x.astype(mx.float16) @ self.decoded(*matrices).T).astype(mx.float32)
+        return x.astype(mx.float16) @ self.decoded(*matrices).T
 
     def decoded(self, *matrices: Blocks) -> mx.array:
         """Matrices one under the other as float16 [rows, columns]."""
@@ -124,14 +124,16 @@ class Products:
         (out,) = self.launcher.run(kernel, inputs, [((_whole(rows), columns), "float16")], groups)
         return out
 
-    def _wide_groups(self, x: mx.array, matrix: Blocks, groups: int) -> mx.array:
-        if self.plain:
-            rank, parts = matrix.rows // groups, x.reshape(x.shape[0], groups, -1)
-            low = [multiply(parts[:, i], matrix, i * rank, (i + 1) * rank) for i in range(groups)]
-            return mx.concatenate(low, axis=1)
-        parts = x.astype(mx.float16).reshape(x.shape[0], groups, -1).swapaxes(0, 1)  # [G, T, in]
-        weights = self.decoded(matrix).reshape(groups, -1, matrix.columns)
-        return (parts @ weights.swapaxes(1, 2)).swapaxes(0, 1).reshape(x.shape[0], -1).astype(mx.float32)
+    def grouped(self, parts: mx.array, matrix: Blocks) -> mx.array:
+        """Many rows' groups, float16 [G, T, in], through each one's rows of a matrix: float16 [T, rows]."""
+        weights = self.decoded(matrix).reshape(parts.shape[0], -1, matrix.columns)
+        return (parts @ weights.swapaxes(1, 2)).swapaxes(0, 1).reshape(parts.shape[1], -1)
+
+    @staticmethod
+    def _plain_groups(x: mx.array, matrix: Blocks, groups: int) -> mx.array:
+        rank, parts = matrix.rows // groups, x.reshape(x.shape[0], groups, -1)
+        low = [multiply(parts[:, i], matrix, i * rank, (i + 1) * rank) for i in range(groups)]
+        return mx.concatenate(low, axis=1)
 
 
 def make_stack(matrices: tuple[Blocks, ...]) -> Stack:

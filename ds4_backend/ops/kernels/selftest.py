@@ -22,7 +22,8 @@ from ds4_backend.gguf.reader import Tensor
 from ds4_backend.gguf.shapes import TINY
 from ds4_backend.ops.base import Batch, Compressor, Experts, Head, Ops, Router, Span
 from ds4_backend.ops.kernels import kernel
-from ds4_backend.ops.kernels.handles import Columns
+from ds4_backend.ops.kernels.bodies import HYPER_ALONE
+from ds4_backend.ops.kernels.handles import Columns, Grouped, Normed
 from ds4_backend.ops.kernels.kernel import Launcher
 from ds4_backend.ops.kernels.ops import KernelOps
 from ds4_backend.ops.numpy import NumpyOps
@@ -81,8 +82,9 @@ class Side:
         return self.ops.vector(stored(name, "F32", *shape))
 
     def host(self, *arrays: Any) -> list[Float]:
-        """Results on the host; columns of a stack alone."""
+        """Results on the host; columns of a stack alone, groups of heads as heads."""
         plain = [a.array[:, a.at : a.at + a.width] if isinstance(a, Columns) else a for a in arrays]
+        plain = [a.heads if isinstance(a, Grouped) else a.x if isinstance(a, Normed) else a for a in plain]
         return [np.asarray(a, np.float32) if isinstance(a, np.ndarray) else self.ops.to_host(a) for a in plain]
 
 
@@ -110,16 +112,21 @@ def _project(format: str, tokens: int) -> Calls:
     return calls
 
 
-def _hyper(side: Side) -> list[Float]:
-    n, d = G.hyper_connection_count, G.embedding_length
-    side.begin(0, FEW)
-    streams = side.ops.embed(side.matrix("table", "F16", G.vocab_size, d), side.step)
-    fn, mixes = stored("fn", "F16", n * (n + 2), n * d), n * (n + 2)
-    hc = side.ops.hyper_connection(fn, stored("s", "F32", 3), stored("base", "F32", mixes))
-    x, mix = side.ops.hc_pre(streams, hc, side.vector("norm", d))
-    streams = side.ops.hc_post(streams, side.array("y", FEW, d), mix)
-    second, _ = side.ops.hc_pre(streams, hc, side.vector("norm", d))
-    return side.host(x, second)
+def _hyper(tokens: int) -> Calls:
+    """Streams collapsed, output spread over them, and once more."""
+
+    def calls(side: Side) -> list[Float]:
+        n, d = G.hyper_connection_count, G.embedding_length
+        side.begin(0, tokens)
+        streams = side.ops.embed(side.matrix("table", "F16", G.vocab_size, d), side.step)
+        fn, mixes = stored("fn", "F16", n * (n + 2), n * d), n * (n + 2)
+        hc = side.ops.hyper_connection(fn, stored("s", "F32", 3), stored("base", "F32", mixes))
+        x, mix = side.ops.hc_pre(streams, hc, side.vector("norm", d))
+        streams = side.ops.hc_post(streams, side.array("y", tokens, d), mix)
+        second, _ = side.ops.hc_pre(streams, hc, side.vector("norm", d))
+        return side.host(x, second)
+
+    return calls
 
 
 def _spread(side: Side) -> list[Float]:
@@ -225,7 +232,8 @@ def all_tests() -> Iterator[Trial]:
         if format != "IQ2_XXS":  # as experts below; it is slow to encode
             yield Trial(f"project {format}", "products", _project(format, FEW))
     yield Trial("decode", "products", _project("Q8_0", MANY))
-    yield Trial("hyper", "hyper", _hyper)
+    yield Trial("hyper", "hyper", _hyper(FEW))
+    yield Trial("hyper together", "hyper", _hyper(HYPER_ALONE + 2))
     yield Trial("spread", "hyper", _spread)
     yield Trial("head", "hyper", _head)
     for gate, down in (("IQ2_XXS", "Q2_K"), ("Q4_K", "Q4_K"), ("MXFP4", "MXFP4")):
