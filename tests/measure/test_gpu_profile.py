@@ -23,6 +23,7 @@ from ds4_backend.gguf.shapes import FLASH, TINY, first_layers  # noqa: E402
 from ds4_backend.measure.synth import random_tensors  # noqa: E402
 from ds4_backend.model import Model  # noqa: E402
 from ds4_backend.model.weights import bind  # noqa: E402
+from ds4_backend.ops.cuda.programs import C_TYPES  # noqa: E402
 from ds4_backend.ops.kernels.ops import KernelOps  # noqa: E402
 
 
@@ -112,19 +113,17 @@ def test_results_are_gathered_as_they_come(tmp_path, monkeypatch):
     assert stage["ok"] and stage["all_ok"] and stage["cases"] == stage["of"] == 1
 
 
-def test_the_processes_that_compile_share_exactly_the_kernels_that_the_model_launches():
+def test_what_is_compiled_ahead_is_exactly_what_the_model_launches():
     g, launcher = first_layers(TINY, 3), BlankLauncher()
     ops = KernelOps(g, launcher, cache_simulation=True)
     part_compile.walk(Model(g, ops, bind(random_tensors(g, "q2"), g, ops)))
     wanted = {kernel.name for kernel, _, _ in launcher.asked}
-    shares = []
-    for number in range(3):
-        share = part_compile.Share(BlankLauncher(), "metal", number, 3)
-        part_compile.walk(part_compile.blank_model(g, "q2", share))
-        shares.append(share)
-    assert set(shares[0].seen) == wanted and len(wanted) > 30
-    assert sorted(itertools.chain(*(share.mine for share in shares))) == sorted(wanted)
+    listener = part_compile.Listener("metal")
+    part_compile.walk(part_compile.blank_model(g, "q2", listener))
+    assert set(listener.asked) == wanted and len(wanted) > 30
     assert {"spread", "hyper", "score", "tiles", "keep"} <= {kernel.body for kernel, _, _ in launcher.asked}
+    for kernel, dtypes in listener.asked.values():
+        assert len(dtypes) == len(kernel.inputs) + len(kernel.outputs) and set(dtypes) <= set(C_TYPES)
 
 
 def test_a_few_layers_have_every_kind_and_both_routers():
