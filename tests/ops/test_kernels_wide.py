@@ -1,0 +1,82 @@
+"""Products on tensor cores: the primitive by NVIDIA's tables, every format's fragments, tables of IQ2_XXS."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from kernel_shim import COMPILER, WHY_NOT, ShimLauncher
+from test_kernels_products import matrix, normal
+
+from ds4_backend.ops.kernels import wide
+from ds4_backend.ops.kernels.kernel import Kernel
+from ds4_backend.ops.kernels.products import Products
+
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason=WHY_NOT)
+PRIMITIVE = """
+const uint lane = thread_index_in_simdgroup, g = lane / 4, t = lane % 4;
+device const uint* a = (device const uint*)left;
+device const uint* b = (device const uint*)right;
+float c[4] = {1.0f, 1.0f, 1.0f, 1.0f};
+tensor_product(c, a[g * 8 + t], a[(g + 8) * 8 + t], a[g * 8 + t + 4], a[(g + 8) * 8 + t + 4],
+               b[g * 8 + t], b[g * 8 + t + 4]);
+y[g * 8 + 2 * t] = c[0];
+y[g * 8 + 2 * t + 1] = c[1];
+y[(g + 8) * 8 + 2 * t] = c[2];
+y[(g + 8) * 8 + 2 * t + 1] = c[3];
+"""
+SHARE = """
+const uint lane = thread_index_in_simdgroup, warp = simdgroup_index_in_threadgroup;
+threadgroup float part[2 * 16 * 8 * 8];
+TABLES
+typedef Shares<K, 8> S;
+const Sixteen rows[2] = {sixteen<FORMAT, K>(w, ROWS, 0, lane), sixteen<FORMAT, K>(w, ROWS, 16, lane)};
+float acc[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+if (warp < S::SPLIT) {
+  multiply_share<FORMAT, S::TILES, S::EACH, 2, false>(rows, x + lane / 4 * K, x, 1.0f, acc, warp * S::EACH,
+                                                     lane, tables);
+  store_share<8>(acc, part + warp * 128, lane);
+  store_share<8>(acc + 4, part + (S::SPLIT + warp) * 128, lane);
+}
+threadgroup_barrier(mem_flags::mem_threadgroup);
+for (uint i = thread_index_in_threadgroup; i < ROWS * 8; i += THREADS)
+  y[i] = sum_shares<S::SPLIT, 8>(part, i / 8, i % 8);
+"""
+
+
+@needs_compiler
+def test_a_tensor_product_takes_its_operands_as_nvidia_lays_them_out():
+    a, b = (normal(rows, 16).astype(np.float16) for rows in (16, 8))
+    kernel = Kernel("append", ("left", "right"), ("y",), 32, {}, ("mma",), {"BODY": PRIMITIVE})
+    (got,) = ShimLauncher("cuda").run(kernel, [mx.array(a), mx.array(b)], [((16, 8), "float32")], (1, 1, 1))
+    wanted = 1 + a.astype(np.float32) @ b.astype(np.float32).T
+    np.testing.assert_allclose(np.array(got), wanted, rtol=1e-5, atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("name", wide.FORMATS)
+@pytest.mark.parametrize("columns", [256, 768, 2560])
+def test_sixteen_rows_times_eight_columns(name, columns):
+    """Weights are exact: only x is rounded to float16. Widths that eight simdgroups share evenly, and not."""
+    blocks, values = matrix(name, 21, columns)
+    x = normal(8, columns)
+    text, extra = wide.tables([name])
+    constants = {"K": columns, "ROWS": 21, "FORMAT": name}
+    kernel = Kernel("append", ("w", "x", *extra), ("y",), 256, constants, wide.LIBRARIES,
+                    {"BODY": SHARE.replace("TABLES", text)})  # fmt: skip
+    launcher = ShimLauncher("cuda")
+    inputs = [blocks.raw, mx.array(x), *Products(launcher).table(blocks, widely=True)]
+    (got,) = launcher.run(kernel, inputs, [((21, 8), "float32")], (1, 1, 1))
+    wanted = values @ x.astype(np.float16).astype(np.float32).T
+    np.testing.assert_allclose(np.array(got), wanted, atol=2e-5 * np.abs(wanted).max(), rtol=0)
+
+
+def test_only_whole_tiles_of_known_formats_are_taken():
+    assert wide.takes("Q8_0", 512)
+    assert not wide.takes("Q8_0", 480)
+    assert not wide.takes("BF16", 512)
+
+
+def test_signs_are_picked_in_even_numbers_beside_the_magnitudes():
+    picks = wide.picks(np.array([[8, 25, 43, 8, 8, 8, 8, 43]] * 256, np.uint8))
+    assert hex(picks[0]) == "0x20000210"
+    assert [hex(p) for p in picks[[256, 257, 259]]] == ["0x0", "0x40000004", "0x44"]
