@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from ds4_backend.gguf.geometry import Geometry
 from ds4_backend.ops.base import Experts, Router
-from ds4_backend.ops.kernels import bodies
+from ds4_backend.ops.kernels import bodies, wide
 from ds4_backend.ops.kernels.handles import Collapsed, Step
 from ds4_backend.ops.kernels.products import Products
 from ds4_backend.ops.kernels.projections import GATE_ROWS, MOST_TOKENS, Job
@@ -46,26 +46,41 @@ class Mixture:
         if isinstance(x, Collapsed):
             assert x.x is not None
             x = x.x
-        hashed = router.table is not None
-        kernel = bodies.experts_up(g, e.gate.format_name, hashed, e.clamp, stride)
+        hashed, widely = router.table is not None, self._wide(e)
+        arguments = (g, e.gate.format_name, hashed, e.clamp, stride)
+        kernel = wide.experts_up(*arguments) if widely else bodies.experts_up(*arguments)
+        rows = wide.rows_of_block(e.gate.columns) if widely else GATE_ROWS
         bias, table = (step.array, router.table) if hashed else (router.bias, step.array)
         bias = x if hashed else bias
-        groups = (-(-g.expert_feed_forward_length // GATE_ROWS), used, tokens)
         pairs = max(tokens * used, 8)
         mid, chosen, _ = self.launcher.run(
             kernel,
-            [step.array, x, first, bias, table, e.gate.raw, e.up.raw, *self.products.table(e.gate)],
+            [step.array, x, first, bias, table, e.gate.raw, e.up.raw, *self.products.table(e.gate, widely=widely)],
             [((tokens, used, g.expert_feed_forward_length), "float32"), ((pairs,), "int32"), ((pairs,), "float32")],
-            groups,
+            (-(-g.expert_feed_forward_length // rows), used, tokens),
         )
-        kernel = bodies.experts_down(g, e.down.format_name, e.shared_down.format_name, stride, self.shared_at)
+        return self._down(mid, chosen, first, e, stride, widely)
+
+    def _down(
+        self, mid: mx.array, chosen: mx.array, first: mx.array, e: Experts, stride: int, widely: bool
+    ) -> mx.array:
+        g, tokens = self.g, mid.shape[0]
+        arguments = (g, e.down.format_name, e.shared_down.format_name, stride, self.shared_at)
+        kernel = wide.experts_down(*arguments) if widely else bodies.experts_down(*arguments)
+        rows = wide.rows_of_block(e.down.columns) if widely else DOWN_ROWS
+        table = self.products.table(e.down, e.shared_down, widely=widely)
         (y,) = self.launcher.run(
             kernel,
-            [mid, chosen, e.down.raw, first, e.shared_down.raw, *self.products.table(e.down, e.shared_down)],
+            [mid, chosen, e.down.raw, first, e.shared_down.raw, *table],
             [((tokens, g.embedding_length), "float32")],
-            (-(-g.embedding_length // DOWN_ROWS), tokens, 1),
+            (-(-g.embedding_length // rows), tokens, 1),
         )
         return y
+
+    def _wide(self, e: Experts) -> bool:
+        """Whether tensor cores multiply few tokens with these experts."""
+        matrices = (e.gate, e.down, e.shared_down)
+        return self.launcher.language == "cuda" and all(wide.takes(m.format_name, m.columns) for m in matrices)
 
     def _logits_and_shared(
         self, x: mx.array | Collapsed, router: Router, e: Experts, step: Step, stride: int
