@@ -4,11 +4,12 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from kernel_shim import COMPILER, WHY_NOT, ShimLauncher
-from test_kernels_products import matrix, normal
+from test_kernels_products import header, matrix, normal
 
 from ds4_backend.ops.kernels import wide
 from ds4_backend.ops.kernels.kernel import Kernel
 from ds4_backend.ops.kernels.products import Products
+from ds4_backend.ops.kernels.projections import Job
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason=WHY_NOT)
 PRIMITIVE = """
@@ -68,6 +69,35 @@ def test_sixteen_rows_times_eight_columns(name, columns):
     (got,) = launcher.run(kernel, inputs, [((21, 8), "float32")], (1, 1, 1))
     wanted = values @ x.astype(np.float16).astype(np.float32).T
     np.testing.assert_allclose(np.array(got), wanted, atol=2e-5 * np.abs(wanted).max(), rtol=0)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize(("tokens", "enough"), [(2, 1), (8, 1000)])
+def test_matrices_side_by_side_in_groups_and_in_pairs(monkeypatch, tokens, enough):
+    """Few rows of a matrix a threadgroup and many; two groups of a matrix read their own x; odd numbers of rows."""
+    monkeypatch.setattr(wide, "ENOUGH", enough)
+    wide.project.cache_clear()
+    (a, left), (b, gate), (c, up), (d, right) = (
+        matrix(name, rows, 512) for name, rows in (("Q8_0", 512), ("Q4_K", 75), ("Q4_K", 75), ("F16", 35))
+    )
+    x = normal(tokens, 1024)
+    jobs = (
+        Job("Q8_0", 512, 512, 0, stride=1024, groups=2),
+        Job("Q4_K", 75, 512, 512, stride=1024, paired=True, clamp=0.5),
+        Job("F16", 35, 512, 587, stride=1024),
+    )
+    assert wide.fits(jobs)
+    inputs = [header(tokens), mx.array(x), a.raw, b.raw, c.raw, d.raw]
+    groups = (wide.blocks_of(jobs), 1, 1)
+    (got,) = ShimLauncher("cuda").run(wide.project(jobs, 622), inputs, [((tokens, 622), "float32")], groups)
+    half = x.astype(np.float16).astype(np.float32)
+    one, two = half[:, :512], half[:, 512:]
+    g, u = (np.clip(one @ w.T, -20, 0.5) for w in (gate, up))
+    swiglu = g / (1 + np.exp(-g)) * np.maximum(u, -0.5)
+    wanted = np.concatenate([one @ left[:256].T, two @ left[256:].T, swiglu, one @ right.T], axis=1)
+    wide.project.cache_clear()
+    np.testing.assert_allclose(np.array(got), wanted, atol=3e-5 * np.abs(wanted).max(), rtol=0)
 
 
 def test_only_whole_tiles_of_known_formats_are_taken():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 
 from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
-from ds4_backend.ops.kernels import bodies
+from ds4_backend.ops.kernels import bodies, wide
 from ds4_backend.ops.kernels.handles import Layer, Step
 from ds4_backend.ops.kernels.products import Launch, Products
 from ds4_backend.ops.kernels.projections import Job, blocks_of, token_slots
@@ -70,9 +70,13 @@ class Attention:
         if launch is None:
             jobs, matrices = (self._query_jobs(work), work.query_matrices()) if slots else ((), [])
             columns, stride = self._columns(work), work.low.array.shape[1]
-            kernel = bodies.append(self.g, self.g.ratio(layer), self.simulated, columns, stride, jobs, slots or 1)
-            weights = [work.low_norm, *(m.raw for m in matrices), *self.products.table(*matrices)] if slots else []
-            groups = (blocks_of(jobs[:1], slots or 1), blocks_of(jobs, slots or 1), 0)
+            widely = self.products.widely(jobs, slots)
+            arguments = (self.g, self.g.ratio(layer), self.simulated, columns, stride, jobs, slots or 1)
+            kernel = bodies.append(*arguments, widely)
+            table = self.products.table(*matrices, widely=widely)
+            weights = [work.low_norm, *(m.raw for m in matrices), *table] if slots else []
+            one, all = ((wide.blocks_of(j, jobs) if widely else blocks_of(j, slots or 1)) for j in (jobs[:1], jobs))
+            groups = (one, all, 0)
             launch = self._launches[layer, slots] = Launch(kernel, groups, weights, matrices)
         return launch
 

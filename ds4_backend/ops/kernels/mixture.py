@@ -48,7 +48,7 @@ class Mixture:
             x = x.x
         hashed, widely = router.table is not None, self._wide(e)
         arguments = (g, e.gate.format_name, hashed, e.clamp, stride)
-        kernel = wide.experts_up(*arguments) if widely else bodies.experts_up(*arguments)
+        kernel = bodies.wide_up(*arguments) if widely else bodies.experts_up(*arguments)
         rows = wide.rows_of_block(e.gate.columns) if widely else GATE_ROWS
         bias, table = (step.array, router.table) if hashed else (router.bias, step.array)
         bias = x if hashed else bias
@@ -66,7 +66,7 @@ class Mixture:
     ) -> mx.array:
         g, tokens = self.g, mid.shape[0]
         arguments = (g, e.down.format_name, e.shared_down.format_name, stride, self.shared_at)
-        kernel = wide.experts_down(*arguments) if widely else bodies.experts_down(*arguments)
+        kernel = bodies.wide_down(*arguments) if widely else bodies.experts_down(*arguments)
         rows = wide.rows_of_block(e.down.columns) if widely else DOWN_ROWS
         table = self.products.table(e.down, e.shared_down, widely=widely)
         (y,) = self.launcher.run(

@@ -57,6 +57,10 @@ class Products:
         """Whether this step's products go through the fused kernels."""
         return step.tokens <= MOST_TOKENS and not self.plain
 
+    def widely(self, jobs: Sequence[Job], slots: int) -> bool:
+        """Whether tensor cores multiply: of several tokens, where the kernels are CUDA's."""
+        return slots > 1 and self.launcher.language == "cuda" and wide.fits(jobs)
+
     def table(self, *matrices: Blocks, widely: bool = False) -> list[mx.array]:
         """The grid, where one of the matrices needs it: a kernel's last input."""
         if not any(m.format_name == GRID for m in matrices):
@@ -79,9 +83,10 @@ class Products:
         launch = self._launches.get(key)
         if launch is None:
             jobs, how = make(), x.how if isinstance(x, Collapsed) else None
-            kernel = project(jobs, key[1], stride, how)
-            blocks = blocks_of(jobs, key[1]) + (how.blocks if how else 0)
-            weights = [*(m.raw for m in matrices), *self.table(*matrices)]
+            widely = self.widely(jobs, key[1])
+            kernel = wide.project(jobs, stride) if widely else project(jobs, key[1], stride, how)
+            blocks = wide.blocks_of(jobs) if widely else blocks_of(jobs, key[1]) + (how.blocks if how else 0)
+            weights = [*(m.raw for m in matrices), *self.table(*matrices, widely=widely)]
             launch = self._launches[key] = Launch(kernel, (blocks, 1, 1), weights, matrices)
         outputs = [((step.tokens, stride), "float32")]
         if not isinstance(x, Collapsed):

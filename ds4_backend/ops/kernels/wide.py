@@ -1,4 +1,4 @@
-"""Products on tensor cores for 1 to 8 tokens, where the language is CUDA: which matrices they take, and their kernels.
+"""Products on tensor cores for 1 to 8 tokens, where the language is CUDA: which matrices they take, and `project`.
 
 `text/fragments.msl` says how. Widths must be whole tiles of 256 values; others stay with the bodies of both languages.
 It knows no layers.
@@ -7,14 +7,13 @@ It knows no layers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ds4_backend.gguf.geometry import Geometry
-from ds4_backend.ops.kernels.bodies import geometry_cache
 from ds4_backend.ops.kernels.kernel import Kernel
-from ds4_backend.ops.kernels.projections import GRID
+from ds4_backend.ops.kernels.projections import GRID, Job
 
 FORMATS = ("F16", "Q8_0", "Q2_K", "Q4_K", "IQ2_XXS", "MXFP4")
 THREADS = 256
@@ -22,7 +21,11 @@ WARPS = THREADS // 32
 TILE = 256
 COLUMNS = 8
 """Tokens of a product."""
-LIBRARIES = ("numbers", "mma", "blocks", "fragments")
+ENOUGH = 256
+"""Threadgroups of a launch that leave few processors idle: about two for each."""
+PART = WARPS * 2 * 16 * COLUMNS + COLUMNS
+"""Floats of `part`: every simdgroup's sums, and a factor a column."""
+LIBRARIES = ("numbers", "mma", "fragments")
 _FILL = """for (uint i = thread_index_in_threadgroup; i < 384; i += THREADS) {
   uint4 four;
   four.x = four.y = four.z = four.w = iq2_picks[i];
@@ -66,37 +69,81 @@ def split(columns: int) -> int:
 
 
 def rows_of_block(columns: int, sixteens: int = 1) -> int:
-    """Rows of a threadgroup whose simdgroups take so many times sixteen."""
+    """Rows of a threadgroup whose simdgroups take so many times sixteen of a matrix."""
     return WARPS // split(columns) * 16 * sixteens
 
 
-# Experts ----------------------------------------------------------------------------------------------------------
+def _sixteens(jobs: Sequence[Job]) -> int:
+    """Sixteens of rows that a simdgroup takes: two share the loads of x where threadgroups are enough."""
+    return 2 if sum(job.rows // rows_of_block(job.columns, 2 - job.paired) for job in jobs) >= ENOUGH else 1
 
 
-@geometry_cache
-def experts_up(g: Geometry, format: str, hashed: bool, clamp: float, logits_stride: int) -> Kernel:
-    """(step, x, logits, bias, table, gate, up) -> (mid, chosen, shares)."""
-    text, extra = tables([format])
-    constants: dict[str, int | float | str] = {
-        "D": g.embedding_length, "F": g.expert_feed_forward_length, "E": g.expert_count, "USED": g.expert_used_count,
-        "FORMAT": format, "HASHED": hashed, "CLAMP": float(clamp), "SCALE": float(g.expert_weights_scale),
-        "LOGITS_STRIDE": logits_stride, "WARPS": WARPS,
-    }  # fmt: skip
+def _rows(job: Job, sixteens: int) -> int:
+    """Rows of a threadgroup: of a pair, sixteen of each matrix."""
+    return rows_of_block(job.columns, 1 if job.paired else sixteens)
+
+
+def fits(jobs: Sequence[Job]) -> bool:
+    """Whether all of a launch's matrices can be multiplied so. A threadgroup's rows read the x of one group."""
+    return all(
+        takes(job.format, job.columns) and (job.groups == 1 or job.rows // job.groups % _rows(job, 2) == 0)
+        for job in jobs
+    )
+
+
+def blocks_of(jobs: Sequence[Job], among: Sequence[Job] = ()) -> int:
+    """Threadgroups of jobs, of a launch of `among`, or of these."""
+    sixteens = _sixteens(among or jobs)
+    return sum(-(-job.rows // _rows(job, sixteens)) for job in jobs)
+
+
+def parts_of(jobs: Sequence[Job], out: str, out_stride: str, epsilon: float = 0.0) -> str:
+    """The chain of jobs in a body: `block` is the threadgroup's number among theirs; weights are `w0`, `w1`, ..."""
+    text, number, previous = "", 0, 0
+    for job in jobs:
+        blocks = blocks_of([job], jobs)
+        condition = f"if (block < {blocks})" if not text else f"else if ((block -= {previous}) < {blocks})"
+        text += f"{condition} {{\n{_job(job, number, _sixteens(jobs), out, out_stride, epsilon)}}}\n"
+        number, previous = number + job.weights, blocks
+    return text
+
+
+def _job(job: Job, number: int, sixteens: int, out: str, out_stride: str, epsilon: float) -> str:
+    rows, stride, kind = _rows(job, sixteens), job.stride or job.columns, f"{job.format}, {job.columns}"
+    pairs = [(number, ""), (number + 1, "")] if job.paired else [(number, ""), (number, " + 16")][:sixteens]
+    sixteen = ", ".join(f"sixteen<{kind}>(w{n}, {job.rows}, own{more}, lane)" for n, more in pairs)
+    text = f"""typedef Shares<{job.columns}, {WARPS}> S;
+const uint first = block * {rows}, own = first + warp / S::SPLIT * {16 if job.paired else 16 * sixteens};
+const uint token = lane / 4 < tokens ? lane / 4 : tokens - 1;
+const Sixteen rows[{len(pairs)}] = {{{sixteen}}};
+"""
+    scale, norm = "1.0f", job.x
+    if job.normed:
+        scale, norm = f"part[{PART - COLUMNS} + token]", "norm"
+        arguments = f"{job.x}, {stride}, {job.columns}, tokens, {epsilon!r}f, part + {PART - COLUMNS}"
+        text += f"share_scales({arguments}, lane, warp);\n"
+    group = f" + first / {job.rows // job.groups} * {job.columns}" if job.groups > 1 else ""
+    text += (
+        f"share_rows<{kind}, {WARPS}, {len(pairs)}, {COLUMNS}, {'true' if job.normed else 'false'}>(rows, "
+        f"{job.x} + ulong(token) * {stride}{group}, {norm}, {scale}, part, lane, warp, tables);\n"
+    )
+    value = f"sum_shares<S::SPLIT, {COLUMNS}>(part, r, t)"
+    if job.paired:
+        value = f"swiglu(sum_shares<S::SPLIT, {COLUMNS}>(part, r / 16 * 32 + r % 16, t), "
+        value += f"sum_shares<S::SPLIT, {COLUMNS}>(part, r / 16 * 32 + r % 16 + 16, t), {job.clamp!r}f)"
+    return text + f"""for (uint i = tid; i < {rows * COLUMNS}; i += THREADS) {{
+const uint r = i / {COLUMNS}, t = i % {COLUMNS};
+if (t < tokens && first + r < {job.rows}) {out}[ulong(t) * {out_stride} + {job.at} + first + r] = {value};
+}}
+"""
+
+
+@cache
+def project(jobs: tuple[Job, ...], out_stride: int) -> Kernel:
+    """out [T, out_stride] from `x` through the jobs' matrices `w0`, ..."""
+    text, extra = tables([job.format for job in jobs])
+    weights = tuple(f"w{i}" for i in range(sum(job.weights for job in jobs)))
     return Kernel(
-        "wide_up", ("step", "x", "logits", "bias", "table", "gate", "up", *extra), ("mid", "chosen", "shares"),
-        THREADS, constants, ("step", *LIBRARIES, "sorting", "routing"), {"TABLES": text},
-    )  # fmt: skip
-
-
-@geometry_cache
-def experts_down(g: Geometry, format: str, shared: str, shared_stride: int, shared_at: int) -> Kernel:
-    """(mid, chosen, down, shared_mid, shared_down) -> y."""
-    text, extra = tables([format, shared])
-    constants: dict[str, int | float | str] = {
-        "D": g.embedding_length, "F": g.expert_feed_forward_length, "USED": g.expert_used_count, "FORMAT": format,
-        "SHARED": shared, "SHARED_STRIDE": shared_stride, "SHARED_AT": shared_at, "WARPS": WARPS,
-    }  # fmt: skip
-    return Kernel(
-        "wide_down", ("mid", "chosen", "down", "shared_mid", "shared_down", *extra), ("y",), THREADS, constants,
-        LIBRARIES, {"TABLES": text},
+        "project", ("step", "x", *weights, *extra), ("out",), THREADS, {"PART": PART}, ("step", *LIBRARIES),
+        {"GRID_TABLE": text, "PARTS": parts_of(jobs, "out", str(out_stride))},
     )  # fmt: skip
