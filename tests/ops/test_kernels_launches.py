@@ -18,7 +18,7 @@ from ds4_backend.ops.kernels.ops import KernelOps
 from ds4_backend.ops.kernels.projections import Collapse, Job, project
 
 KINDS = {"window": SLIDING, "csa": CSA, "hca": HCA}
-SIZES = {"half": 2, "float": 4, "int": 4, "uint": 4, "ulong": 8}
+SIZES = {"half": 2, "float": 4, "int": 4, "uint": 4, "ulong": 8, "uint4": 16}
 
 
 class BlankLauncher:
@@ -153,6 +153,8 @@ def wide_kernels_of(g: Geometry):
         yield wide.project((Job(format, 64, d, 0),), 64)
         yield bodies.wide_up(g, format, False, 10.0, 2304)
         yield bodies.wide_down(g, format, "Q8_0", 2304, 256)
+        yield wide.tiles(format, f, d, g.expert_used_count, 10.0)
+        yield wide.tiles(format, d, f, g.expert_used_count, None)
 
 
 def threadgroup_bytes(kernel):

@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from kernel_shim import COMPILER, WHY_NOT, ShimLauncher
-from test_kernels_products import header, matrix, normal
+from test_kernels_products import RNG, header, matrix, normal
 
 from ds4_backend.ops.kernels import wide
 from ds4_backend.ops.kernels.kernel import Kernel
@@ -98,6 +98,43 @@ def test_matrices_side_by_side_in_groups_and_in_pairs(monkeypatch, tokens, enoug
     wanted = np.concatenate([one @ left[:256].T, two @ left[256:].T, swiglu, one @ right.T], axis=1)
     wide.project.cache_clear()
     np.testing.assert_allclose(np.array(got), wanted, atol=3e-5 * np.abs(wanted).max(), rtol=0)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("name", wide.FORMATS)
+@pytest.mark.parametrize("clamp", [None, 2.0])
+def test_a_prefill_tile_multiplies_the_pairs_of_one_expert(name, clamp):
+    """Tiles of few pairs and of many, one that is unused; rows that no threadgroup's divide."""
+    rows, columns, used, counts = 70, 512, 2, (3, 32, 0, 17)
+    experts = [matrix(name, rows, columns) for _ in counts]
+    ups = [matrix(name, rows, columns) for _ in counts]
+    order = RNG.permutation(sum(counts)).astype(np.int32)
+    x = normal(sum(counts) // used if clamp else sum(counts), columns).astype(np.float16)
+    listed, first = [], 0
+    for expert, count in enumerate(counts):
+        listed.append((expert if count else -1, first, count))
+        first += count
+    launcher, dtype = ShimLauncher("cuda"), "float16" if clamp else "float32"
+    (got,) = launcher.run(
+        wide.tiles(name, rows, columns, used, clamp),
+        [
+            mx.array(np.array(listed, np.int32)), mx.array(order), mx.array(x),
+            mx.array(np.stack([b.owner for b, _ in experts])), mx.array(np.stack([b.owner for b, _ in ups])),
+            *Products(launcher).table(experts[0][0], widely=True),
+        ],
+        [((first, rows), dtype)], (-(-rows // wide.PAIR_ROWS), len(listed), 1),
+    )  # fmt: skip
+    wanted = []
+    for (expert, begin, count), (_, gate), (_, up) in zip(listed, experts, ups, strict=True):
+        given = (x[order[begin : begin + count] // used] if clamp else x[begin : begin + count]).astype(np.float32)
+        g = given @ gate.T
+        if expert >= 0 and clamp:
+            g = np.clip(g, -50, clamp)
+            g = g / (1 + np.exp(-g)) * np.clip(given @ up.T, -clamp, clamp)
+        wanted.append(g)
+    wanted = np.concatenate(wanted)
+    np.testing.assert_allclose(np.array(got), wanted, atol=(1e-3 if clamp else 2e-5) * np.abs(wanted).max(), rtol=0)
 
 
 def test_only_whole_tiles_of_known_formats_are_taken():

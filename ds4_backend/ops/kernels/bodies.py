@@ -342,9 +342,9 @@ def wide_down(g: Geometry, format: str, shared: str, shared_stride: int, shared_
 
 
 @geometry_cache
-def plan(g: Geometry) -> Kernel:
+def plan(g: Geometry, tile: int = TILE) -> Kernel:
     """(step, chosen) -> (order, place, tiles)."""
-    constants = {**_expert_constants(g), "TILE": TILE}
+    constants = {**_expert_constants(g), "TILE": tile}
     return Kernel(
         "plan", ("step", "chosen"), ("order", "place", "tiles"), (g.expert_count // 32 + 1) * 32, constants, ("step",)
     )

@@ -54,8 +54,8 @@ def compact(text: str) -> str:
 
 def squeeze(text: str) -> str:
     """A compact text without spaces that no compiler needs, where leaving them out cannot join two words."""
-    spaces = r"([,;{]) | (=|==|\+=|&&|\|\||<|\*|\?|\{) "
-    lines = (line if line.startswith("#") else re.sub(spaces, r"\1\2", line) for line in text.splitlines())
+    spaces = r"([,;{]) | (=|==|\+=|&&|\|\||<|\*|\?|\{) | ([-+/%>:]|>>|<<|[<>!]=) (?=[\w(])"
+    lines = (line if line.startswith("#") else re.sub(spaces, r"\1\2\3", line) for line in text.splitlines())
     return "\n".join(lines) + "\n"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import mlx.core as mx
@@ -46,7 +45,7 @@ class Mixture:
         if isinstance(x, Collapsed):
             assert x.x is not None
             x = x.x
-        hashed, widely = router.table is not None, self._wide(e)
+        hashed, widely = router.table is not None, self._wide(e.gate, e.down, e.shared_down)
         arguments = (g, e.gate.format_name, hashed, e.clamp, stride)
         kernel = bodies.wide_up(*arguments) if widely else bodies.experts_up(*arguments)
         rows = wide.rows_of_block(e.gate.columns) if widely else GATE_ROWS
@@ -77,9 +76,8 @@ class Mixture:
         )
         return y
 
-    def _wide(self, e: Experts) -> bool:
-        """Whether tensor cores multiply few tokens with these experts."""
-        matrices = (e.gate, e.down, e.shared_down)
+    def _wide(self, *matrices: Blocks) -> bool:
+        """Whether tensor cores multiply with these as they lie in the file."""
         return self.launcher.language == "cuda" and all(wide.takes(m.format_name, m.columns) for m in matrices)
 
     def _logits_and_shared(
@@ -102,15 +100,18 @@ class Mixture:
         g, tokens, used = self.g, step.tokens, self.g.expert_used_count
         chosen, shares = self._route(x, router, step)
         chosen = mx.contiguous(chosen.astype(mx.int32))
-        pairs, count = tokens * used, -(-tokens * used // bodies.TILE) + g.expert_count
+        tile = wide.PAIRS if self._wide(e.gate, e.down) else bodies.TILE
+        pairs, count = tokens * used, -(-tokens * used // tile) + g.expert_count
         order, place, tiles = self.launcher.run(
-            bodies.plan(g), [step.array, chosen],
+            bodies.plan(g, tile), [step.array, chosen],
             [((pairs,), "int32"), ((pairs,), "int32"), ((max(3 * count, 8),), "int32")], (1, 1, 1),
         )  # fmt: skip
         half = x.astype(mx.float16)
         width, depth = g.expert_feed_forward_length, g.embedding_length
-        mid = self._tiles([tiles, order, half, e.gate.raw, e.up.raw], [e.gate], float(e.clamp), (pairs, width), count)
-        routed = self._tiles([tiles, order, mid, e.down.raw, e.down.raw], [e.down], None, (pairs, depth), count)
+        widely = tile == wide.PAIRS
+        gates = [tiles, order, half, e.gate.raw, e.up.raw]
+        mid = self._tiles(gates, e.gate, float(e.clamp), (pairs, width), count, widely)
+        routed = self._tiles([tiles, order, mid, e.down.raw, e.down.raw], e.down, None, (pairs, depth), count, widely)
         (y,) = self.launcher.run(
             bodies.gather(g), [routed, place, mx.contiguous(shares), self._shared(half, e)],
             [((tokens, depth), "float32")], (-(-depth // bodies.TILE_THREADS), tokens, 1),
@@ -130,17 +131,17 @@ class Mixture:
     def _tiles(
         self,
         inputs: list[mx.array],
-        matrices: Sequence[Blocks],
+        matrix: Blocks,
         clamp: float | None,
         shape: tuple[int, int],
         count: int,
+        widely: bool,
     ) -> mx.array:
-        (matrix,) = matrices
-        kernel = bodies.tiles(matrix.format_name, matrix.rows, matrix.columns, self.g.expert_used_count, clamp)
+        make, rows = (wide.tiles, wide.PAIR_ROWS) if widely else (bodies.tiles, bodies.TILE)
+        kernel = make(matrix.format_name, matrix.rows, matrix.columns, self.g.expert_used_count, clamp)
         dtype = "float32" if clamp is None else "float16"
-        (out,) = self.launcher.run(
-            kernel, inputs + self.products.table(matrix), [(shape, dtype)], (-(-matrix.rows // 64), count, 1)
-        )
+        inputs = inputs + self.products.table(matrix, widely=widely)
+        (out,) = self.launcher.run(kernel, inputs, [(shape, dtype)], (-(-matrix.rows // rows), count, 1))
         return out
 
     def _shared(self, x: mx.array, e: Experts) -> mx.array:

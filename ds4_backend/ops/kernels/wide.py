@@ -21,6 +21,8 @@ WARPS = THREADS // 32
 TILE = 256
 COLUMNS = 8
 """Tokens of a product."""
+PAIRS, PAIR_ROWS = 32, 64
+"""Pairs and rows of a prefill tile: four simdgroups, because their registers leave room for three threadgroups."""
 ENOUGH = 256
 """Threadgroups of a launch that leave few processors idle: about two for each."""
 PART = WARPS * 2 * 16 * COLUMNS + COLUMNS
@@ -127,10 +129,10 @@ const Sixteen rows[{len(pairs)}] = {{{sixteen}}};
         f"share_rows<{kind}, {WARPS}, {len(pairs)}, {COLUMNS}, {'true' if job.normed else 'false'}>(rows, "
         f"{job.x} + ulong(token) * {stride}{group}, {norm}, {scale}, part, lane, warp, tables);\n"
     )
-    value = f"sum_shares<S::SPLIT, {COLUMNS}>(part, r, t)"
+    total = f"sum_shares<S::SPLIT, {COLUMNS}>(part, "
+    value = f"{total}r, t)"
     if job.paired:
-        value = f"swiglu(sum_shares<S::SPLIT, {COLUMNS}>(part, r / 16 * 32 + r % 16, t), "
-        value += f"sum_shares<S::SPLIT, {COLUMNS}>(part, r / 16 * 32 + r % 16 + 16, t), {job.clamp!r}f)"
+        value = f"swiglu({total}r / 16 * 32 + r % 16, t), {total}r / 16 * 32 + r % 16 + 16, t), {job.clamp!r}f)"
     return text + f"""for (uint i = tid; i < {rows * COLUMNS}; i += THREADS) {{
 const uint r = i / {COLUMNS}, t = i % {COLUMNS};
 if (t < tokens && first + r < {job.rows}) {out}[ulong(t) * {out_stride} + {job.at} + first + r] = {value};
@@ -146,4 +148,18 @@ def project(jobs: tuple[Job, ...], out_stride: int) -> Kernel:
     return Kernel(
         "project", ("step", "x", *weights, *extra), ("out",), THREADS, {"PART": PART}, ("step", *LIBRARIES),
         {"GRID_TABLE": text, "PARTS": parts_of(jobs, "out", str(out_stride))},
+    )  # fmt: skip
+
+
+@cache
+def tiles(format: str, rows: int, columns: int, used: int, clamp: float | None) -> Kernel:
+    """(tiles, order, x, w0, w1) -> out: with a clamp swiglu of two matrices, float16; else one matrix, float32."""
+    text, extra = tables([format])
+    constants: dict[str, int | float | str] = {
+        "FORMAT": format, "ROWS": rows, "K": columns, "USED": used, "PAIRED": clamp is not None,
+        "CLAMP": float(clamp or 0.0), "OUT": "float" if clamp is None else "half",
+    }  # fmt: skip
+    return Kernel(
+        "wide_tiles", ("tiles", "order", "x", "w0", "w1", *extra), ("out",), 2 * PAIR_ROWS, constants,
+        (*LIBRARIES, "staged"), {"TABLES": text},
     )  # fmt: skip

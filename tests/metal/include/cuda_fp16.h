@@ -40,17 +40,17 @@ inline void tensor_product(float* c, uint a0, uint a1, uint a2, uint a3, uint b0
   memcpy(mine.b, words + 4, 8);
   struct Result { float v[4]; };
   const Result r = shim::exchange("tensor_product", mine, [&](auto get) {
-    float left[16][16], right[16][8];
-    for (int lane = 0; lane < 32; lane++) {
-      const Elements e = get(lane);
-      for (int i = 0; i < 8; i++) left[lane / 4 + i / 2 % 2 * 8][lane % 4 * 2 + i % 2 + i / 4 * 8] = e.a[i];
-      for (int i = 0; i < 4; i++) right[lane % 4 * 2 + i % 2 + i / 2 * 8][lane / 4] = e.b[i];
-    }
-    Result out;
-    for (int i = 0; i < 4; i++) {
-      const int row = shim::lane() / 4 + i / 2 * 8, column = shim::lane() % 4 * 2 + i % 2;
-      out.v[i] = c[i];
-      for (int k = 0; k < 16; k++) out.v[i] += left[row][k] * right[k][column];
+    const int g = shim::lane() / 4, t = shim::lane() % 4;
+    Result out = {{c[0], c[1], c[2], c[3]}};
+    for (int i = 0; i < 4; i++) {  // places 2 i, 2 i + 1, 2 i + 8, 2 i + 9 of k
+      const Elements row = get(4 * g + i), even = get(8 * t + i), odd = get(8 * t + 4 + i);
+      for (int k = 0; k < 4; k++) {
+        const int at = k / 2 * 4 + k % 2;
+        out.v[0] += float(row.a[at]) * float(even.b[k]);
+        out.v[1] += float(row.a[at]) * float(odd.b[k]);
+        out.v[2] += float(row.a[at + 2]) * float(even.b[k]);
+        out.v[3] += float(row.a[at + 2]) * float(odd.b[k]);
+      }
     }
     return out;
   });
