@@ -32,8 +32,10 @@ typedef Shares<K, 8> S;
 const Sixteen rows[2] = {sixteen<FORMAT, K>(w, ROWS, 0, lane), sixteen<FORMAT, K>(w, ROWS, 16, lane)};
 float acc[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
 if (warp < S::SPLIT) {
-  multiply_share<FORMAT, S::TILES, S::EACH, 2, false>(rows, x + lane / 4 * K, x, 1.0f, acc, warp * S::EACH,
-                                                     lane, tables);
+  Held<FORMAT, false> column;
+  column.lane = lane;
+  column.x = x + lane / 4 * K;
+  multiply_share<FORMAT, S::TILES, S::EACH, 2>(rows, column, acc, warp * S::EACH, lane, tables);
   store_share<8>(acc, part + warp * 128, lane);
   store_share<8>(acc + 4, part + (S::SPLIT + warp) * 128, lane);
 }

@@ -320,11 +320,11 @@ def wide_up(g: Geometry, format: str, hashed: bool, clamp: float, logits_stride:
     text, extra = wide.tables([format])
     constants = _expert_constants(g) | {
         "FORMAT": format, "HASHED": hashed, "CLAMP": float(clamp), "SCALE": float(g.expert_weights_scale),
-        "LOGITS_STRIDE": logits_stride, "WARPS": wide.WARPS,
+        "LOGITS_STRIDE": logits_stride, "WARPS": wide.WARPS, "SLOTS": wide.slots(g.expert_used_count),
     }  # fmt: skip
     return Kernel(
         "wide_up", ("step", "x", "logits", "bias", "table", "gate", "up", *extra), ("mid", "chosen", "shares"),
-        wide.THREADS, constants, ("step", *wide.LIBRARIES, "sorting", "routing"), {"TABLES": text},
+        wide.THREADS, constants, ("step", *wide.LIBRARIES, "column", "sorting", "routing"), {"TABLES": text},
     )  # fmt: skip
 
 

@@ -49,6 +49,7 @@ class Mixture:
         arguments = (g, e.gate.format_name, hashed, e.clamp, stride)
         kernel = bodies.wide_up(*arguments) if widely else bodies.experts_up(*arguments)
         rows = wide.rows_of_block(e.gate.columns) if widely else GATE_ROWS
+        slots = wide.slots(used) if widely else 1
         bias, table = (step.array, router.table) if hashed else (router.bias, step.array)
         bias = x if hashed else bias
         pairs = max(tokens * used, 8)
@@ -56,7 +57,7 @@ class Mixture:
             kernel,
             [step.array, x, first, bias, table, e.gate.raw, e.up.raw, *self.products.table(e.gate, widely=widely)],
             [((tokens, used, g.expert_feed_forward_length), "float32"), ((pairs,), "int32"), ((pairs,), "float32")],
-            (-(-g.expert_feed_forward_length // rows), used, tokens),
+            (-(-g.expert_feed_forward_length // rows), used // slots, tokens),
         )
         return self._down(mid, chosen, first, e, stride, widely)
 

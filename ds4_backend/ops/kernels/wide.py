@@ -75,6 +75,11 @@ def rows_of_block(columns: int, sixteens: int = 1) -> int:
     return WARPS // split(columns) * 16 * sixteens
 
 
+def slots(used: int) -> int:
+    """Experts of a token that a threadgroup goes through: Flash has 3 x 128 threadgroups, three for a processor."""
+    return 1 if used % 2 else 2
+
+
 def _sixteens(jobs: Sequence[Job]) -> int:
     """Sixteens of rows that a simdgroup takes: two share the loads of x where threadgroups are enough."""
     return 2 if sum(job.rows // rows_of_block(job.columns, 2 - job.paired) for job in jobs) >= ENOUGH else 1
@@ -119,16 +124,14 @@ const uint first = block * {rows}, own = first + warp / S::SPLIT * {16 if job.pa
 const uint token = lane / 4 < tokens ? lane / 4 : tokens - 1;
 const Sixteen rows[{len(pairs)}] = {{{sixteen}}};
 """
-    scale, norm = "1.0f", job.x
-    if job.normed:
-        scale, norm = f"part[{PART - COLUMNS} + token]", "norm"
-        arguments = f"{job.x}, {stride}, {job.columns}, tokens, {epsilon!r}f, part + {PART - COLUMNS}"
-        text += f"share_scales({arguments}, lane, warp);\n"
     group = f" + first / {job.rows // job.groups} * {job.columns}" if job.groups > 1 else ""
-    text += (
-        f"share_rows<{kind}, {WARPS}, {len(pairs)}, {COLUMNS}, {'true' if job.normed else 'false'}>(rows, "
-        f"{job.x} + ulong(token) * {stride}{group}, {norm}, {scale}, part, lane, warp, tables);\n"
-    )
+    text += f"Held<{job.format}, {'true' if job.normed else 'false'}> column;\ncolumn.lane = lane;\n"
+    text += f"column.x = {job.x} + ulong(token) * {stride}{group};\n"
+    if job.normed:
+        scales = f"part + {PART - COLUMNS}"
+        text += f"share_scales({job.x}, {stride}, {job.columns}, tokens, {epsilon!r}f, {scales}, lane, warp);\n"
+        text += f"column.norm = norm;\ncolumn.scale = ({scales})[token];\n"
+    text += f"share_rows<{kind}, {WARPS}, {len(pairs)}, {COLUMNS}>(rows, column, part, lane, warp, tables);\n"
     total = f"sum_shares<S::SPLIT, {COLUMNS}>(part, "
     value = f"{total}r, t)"
     if job.paired:
