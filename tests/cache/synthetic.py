@@ -46,9 +46,9 @@ def is_right(chain: Chain, loaded: Loaded) -> bool:
     """Whether loaded state is this very chain's."""
     full = loaded.length // BLOCK_TOKENS
     blocks = [bytes(block) for block in loaded.blocks]
-    return blocks == [content(key, BLOCK_BYTES) for key in chain.keys[1 : full + 1]] and bytes(
-        loaded.tail
-    ) == content(tail_key(*chain.tail(loaded.length)), TAIL_BYTES)
+    return blocks == [content(key, BLOCK_BYTES) for key in chain.keys[1 : full + 1]] and bytes(loaded.tail) == content(
+        tail_key(*chain.tail(loaded.length)), TAIL_BYTES
+    )
 
 
 def resumed(store: Store, chain: Chain, limit: int | None = None) -> int:

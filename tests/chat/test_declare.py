@@ -188,11 +188,17 @@ SIMPLE = st.sampled_from(
 )
 SCHEMAS = st.recursive(
     SIMPLE,
-    lambda inner: st.fixed_dictionaries({"anyOf": st.lists(inner, min_size=1, max_size=2)})
-    | st.fixed_dictionaries({"type": st.just("array"), "items": inner, "title": st.just("T")})
-    | st.fixed_dictionaries(
-        {"type": st.just("object"), "properties": st.dictionaries(st.sampled_from("ab"), inner, max_size=2)},
-        optional={"required": st.just(["b", "a"]), "additionalProperties": st.booleans(), "description": st.just(" d")},
+    lambda inner: (
+        st.fixed_dictionaries({"anyOf": st.lists(inner, min_size=1, max_size=2)})
+        | st.fixed_dictionaries({"type": st.just("array"), "items": inner, "title": st.just("T")})
+        | st.fixed_dictionaries(
+            {"type": st.just("object"), "properties": st.dictionaries(st.sampled_from("ab"), inner, max_size=2)},
+            optional={
+                "required": st.just(["b", "a"]),
+                "additionalProperties": st.booleans(),
+                "description": st.just(" d"),
+            },
+        )
     ),
     max_leaves=4,
 )

@@ -216,7 +216,7 @@ def test_call_ids_hold_128_random_bits() -> None:
 
 
 def test_calls_are_read_as_the_vendors_own_parser_reads_them(tokenizer: Tokenizer) -> None:
-    first = call("get_weather", string("city", "Ro\nme \"x\""), other("opts", '{"units": ["C", 1.5, null]}'))
+    first = call("get_weather", string("city", 'Ro\nme "x"'), other("opts", '{"units": ["C", 1.5, null]}'))
     text = f"Let me look.\n\n{block(first, call('get_weather'), call('get_weather', string('city', '')))}"
     ours, _ = read(tokenizer, text)
     assert [json.loads(call.arguments) for call in ours.calls] == vendor_arguments(text)
@@ -250,13 +250,13 @@ def vendor_arguments(text: str) -> list[Any]:
     [
         f"a {DSML} b",
         f"a\n\n<{DSML}tool_call> b",
-        f"a\n\n<{DSML}invoke name=\"f\">",
+        f'a\n\n<{DSML}invoke name="f">',
         f"a\n\n{CALLS_OPEN}",
         f"a\n\n{CALLS_OPEN}\n",
         f"a\n\n{CALLS_OPEN}\n{CALLS_CLOSE} b",
         f"a\n\n{CALLS_OPEN}\nplain words",
-        f"a\n\n{CALLS_OPEN}\n<{DSML}invoke nam=\"f\">\n</{DSML}invoke>\n{CALLS_CLOSE}",
-        f"a\n\n{CALLS_OPEN}\n<{DSML}invoke name=\"\">",
+        f'a\n\n{CALLS_OPEN}\n<{DSML}invoke nam="f">\n</{DSML}invoke>\n{CALLS_CLOSE}',
+        f'a\n\n{CALLS_OPEN}\n<{DSML}invoke name="">',
         f"a\n\n<{DSML}",
         "a\n\n<",
         f"{DSML}{DSML}<{DSML}<",
@@ -407,7 +407,7 @@ def test_a_token_behind_a_stop_string_is_not_reported(tokenizer: Tokenizer) -> N
         ("a", False),
         ("a\n", True),
         ("a<", True),
-        ("a\n<tool_calls>\n<invoke name=\"f\">\nwait", True),
+        ('a\n<tool_calls>\n<invoke name="f">\nwait', True),
         (f'{CALLS_OPEN}\n<{DSML}invoke name="f">\n<{DSML}parameter name="x" string="true">abc', False),
         (f'{CALLS_OPEN}\n<{DSML}invoke name="f">\n<{DSML}parameter name="x" string="false">[1', True),
         (block(call("f")), False),

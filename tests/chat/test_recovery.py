@@ -48,9 +48,7 @@ def load(path: Path) -> dict[str, Any]:
 
 def read(tokenizer: Tokenizer, ids: list[int], case: dict[str, Any], **options: Any) -> tuple[Parser, list[Event]]:
     numbers = itertools.count()
-    parser = Parser(
-        tokenizer, case["thinking"], **{"tools": TOOLS, "new_id": lambda: f"id{next(numbers)}"} | options
-    )
+    parser = Parser(tokenizer, case["thinking"], **{"tools": TOOLS, "new_id": lambda: f"id{next(numbers)}"} | options)
     events = [event for id in ids for event in parser.push(id)]
     return parser, events + (parser.push(tokenizer.eos) if case["ended"] else parser.finish())
 

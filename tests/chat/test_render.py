@@ -89,9 +89,7 @@ def test_many_calls_keep_their_order_across_turns() -> None:
     messages: list[Message] = [ASK]
     for turn in range(3):
         ids = [f"x{index}" for index in range(40)]  # the same ids in every turn, as some clients send them
-        messages.append(
-            Message("assistant", "", "r", tuple(ToolCall(id, f"t{turn}_{id}", '{"k": 1}') for id in ids))
-        )
+        messages.append(Message("assistant", "", "r", tuple(ToolCall(id, f"t{turn}_{id}", '{"k": 1}') for id in ids)))
         messages += [Message("tool", f"result {turn} {id}.", tool_call_id=id) for id in reversed(ids)]
     text = prompt(*messages).text
     places = [text.index(f'name="t{turn}_x{index}"') for turn in range(3) for index in range(40)]

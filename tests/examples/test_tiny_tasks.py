@@ -91,9 +91,13 @@ def test_letters_are_right():
     for question, _, answer in drawn(skills.letters, 1500):
         rule = next(((p, found) for p, _ in LETTER_RULES if (found := re.search(p, question, re.IGNORECASE))), None)
         if rule is None:
-            word, count = re.findall(r"(\S+) (two|three|four|five|\d) times", question)[0] if "times" in question else ("", "")
+            word, count = (
+                re.findall(r"(\S+) (two|three|four|five|\d) times", question)[0] if "times" in question else ("", "")
+            )
             seen["times" if word else "spell"] += 1
-            number = int(count) if count.isdigit() else ["two", "three", "four", "five"].index(count) + 2 if count else 0
+            number = (
+                int(count) if count.isdigit() else ["two", "three", "four", "five"].index(count) + 2 if count else 0
+            )
             spelt = "-" in answer and answer.replace("-", "") in question.lower()
             assert answer == " ".join([word] * number) if word else spelt, (question, answer)
             continue
@@ -126,7 +130,10 @@ def test_lists_are_right():
             down = re.search("descending|large to small|largest first", low) is not None
             assert integers(answer) == sorted(integers(question), reverse=down), question
             seen["sort"] += 1
-        elif found := re.search(r"(larger|bigger|greater|smaller|less)[,:] \d|the (largest|biggest|maximum|highest|smallest|minimum|lowest) (?:number|of)", low):
+        elif found := re.search(
+            r"(larger|bigger|greater|smaller|less)[,:] \d|the (largest|biggest|maximum|highest|smallest|minimum|lowest) (?:number|of)",
+            low,
+        ):
             least = (found[1] or found[2]) in ("smaller", "less", "smallest", "minimum", "lowest")
             assert int(answer) == (min if least else max)(integers(question)), question
             seen["compare"] += 1
@@ -185,18 +192,24 @@ def test_needles_stand_in_their_document_once_for_each_question():
 
 def test_what_is_commonest_is_commonest(monkeypatch):
     placed: list[tuple[str, list[str]]] = []
-    monkeypatch.setattr(spread, "placed", lambda d, text, turns: placed.append((text, [turn.text for turn in turns[1::2]])))
+    monkeypatch.setattr(
+        spread, "placed", lambda d, text, turns: placed.append((text, [turn.text for turn in turns[1::2]]))
+    )
     d = Draw("truth of majorities")
     for _ in range(150):
         d.one((spread.majority, spread.mood))(d, d.int(100, 2000))
     lists = (spread.EVENTS, words.ANIMALS, words.COLORS, words.NAMES, words.DAYS, words.FOODS)
     for text, answers in placed:
         if "reviews" in text or any(word in answers[0] for word in ("positive", "negative")):
-            found = Counter({mood: counted(text, of).total() for mood, of in (("positive", words.GOOD), ("negative", words.BAD))})
+            found = Counter(
+                {mood: counted(text, of).total() for mood, of in (("positive", words.GOOD), ("negative", words.BAD))}
+            )
         elif any(f" {topic}." in answer for answer in answers for topic in words.TOPICS):
             found = topics_of(text)
         else:
-            named = [word for of in lists for word in of if all(re.search(rf"\b{word}\b", answer) for answer in answers)]
+            named = [
+                word for of in lists for word in of if all(re.search(rf"\b{word}\b", answer) for answer in answers)
+            ]
             group = next(of for of in lists if named[0] in of)
             found = counted(text, group)
         (most, times), *others = found.most_common(2)
@@ -296,7 +309,11 @@ def test_the_exams_free_prompts_are_not_taught():
 
 
 def test_no_held_out_word_is_taught():
-    written = {word for path in (EXAMPLE / "ds4_tiny").rglob("*.py") for word in re.findall("[a-z]+", path.read_text("utf-8").lower())}
+    written = {
+        word
+        for path in (EXAMPLE / "ds4_tiny").rglob("*.py")
+        for word in re.findall("[a-z]+", path.read_text("utf-8").lower())
+    }
     hidden = {word for word in words.COMMON if held_out(word)} - written
     d, seen = Draw("held out"), Counter[str]()
     for _ in range(2000):

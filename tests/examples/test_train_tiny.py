@@ -177,8 +177,12 @@ def test_a_few_steps_lower_the_loss_and_leave_nothing_unmoved():
     losses = []
     for step in range(8):
         trainer.train(
-            ids, kinds, sight="all" if step < 2 else "chosen", rate=0.01 if step else 0,
-            matrix_rate=0.02 if step else 0, prompt_weight=0.5,
+            ids,
+            kinds,
+            sight="all" if step < 2 else "chosen",
+            rate=0.01 if step else 0,
+            matrix_rate=0.02 if step else 0,
+            prompt_weight=0.5,
         )
         losses.append(float(trainer.report().split()[1]))
     assert losses[-1] < losses[0] - 0.2

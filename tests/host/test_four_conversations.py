@@ -95,5 +95,3 @@ def test_the_tokens_of_the_tiny_model_are_those_that_this_test_pushes_away() -> 
     from ds4_backend.tokenizer import Tokenizer
 
     assert Tokenizer.from_gguf(open_gguf(catalog.resolve("ds4-tiny")).metadata).eos == next(iter(ENDLESS.logit_bias))
-
-

@@ -89,9 +89,7 @@ def test_a_host_that_does_not_come_up_says_why(real: Place, monkeypatch: pytest.
         connect("ds4-tiny")
 
 
-def test_a_state_folder_that_cannot_be_made_is_the_hosts_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_state_folder_that_cannot_be_made_is_the_hosts_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("DS4_BACKEND_HOST", "auto")
     monkeypatch.setenv("DS4_BACKEND_STATE_DIR", str(tmp_path / "file" / "state"))

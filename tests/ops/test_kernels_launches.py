@@ -13,12 +13,12 @@ from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
 from ds4_backend.gguf.shapes import FLASH, PRO, TINY
 from ds4_backend.model import Model
 from ds4_backend.model.weights import bind
-from ds4_backend.ops.kernels import bodies
+from ds4_backend.ops.kernels import bodies, wide
 from ds4_backend.ops.kernels.ops import KernelOps
 from ds4_backend.ops.kernels.projections import Collapse, Job, project
 
 KINDS = {"window": SLIDING, "csa": CSA, "hca": HCA}
-SIZES = {"half": 2, "float": 4, "int": 4, "uint": 4, "ulong": 8}
+SIZES = {"half": 2, "float": 4, "int": 4, "uint": 4, "ulong": 8, "uint4": 16}
 
 
 class BlankLauncher:
@@ -144,6 +144,22 @@ def kernels_of(g: Geometry):
     yield from (bodies.embed(g, "F16"), bodies.move(), bodies.gather(g, "half"), bodies.swiglu(f, 2 * f, 10.0))
 
 
+def wide_kernels_of(g: Geometry):
+    """Those that only CUDA has."""
+    stride, width, low = 4160, g.attention_head_count * g.attention_key_length, g.attention_q_lora_rank
+    query = Job("Q8_0", width, low, 0, "p", stride, normed=True)
+    for ratio, columns in ((CSA, (1024, 1536, 2560, 3584, 3840)), (HCA, (1024, 1536, 2048))):
+        yield bodies.append(g, ratio, True, columns, stride, (query,), 8, True)
+    d, f = g.embedding_length, g.expert_feed_forward_length
+    yield wide.project((Job("F16", 256, d, 0), Job("Q8_0", f, d, 256, paired=True, clamp=10.0)), 256 + f)
+    for format in wide.FORMATS:
+        yield wide.project((Job(format, 64, d, 0),), 64)
+        yield bodies.wide_up(g, format, False, 10.0, 2304)
+        yield bodies.wide_down(g, format, "Q8_0", 2304, 256)
+        yield wide.tiles(format, f, d, g.expert_used_count, 10.0)
+        yield wide.tiles(format, d, f, g.expert_used_count, None)
+
+
 def threadgroup_bytes(kernel):
     """Bytes of the arrays that a body declares in threadgroup memory, each on a boundary of 32."""
     values = {"true": 1, "false": 0}
@@ -164,16 +180,17 @@ def threadgroup_bytes(kernel):
 def test_every_kernel_keeps_to_what_any_gpu_has(g):
     """32 KiB of threadgroup memory and 31 arrays (Metal), 1024 threads; MLX reads some names as something else."""
     names = set()
-    for kernel in kernels_of(g):
+    every = [*kernels_of(g), *wide_kernels_of(g)]
+    for kernel in every:
         assert threadgroup_bytes(kernel) <= 32 << 10, kernel.body
         assert len(kernel.inputs) + len(kernel.outputs) <= 31, kernel.body
         assert kernel.threads % 32 == 0 and kernel.threads <= 512, kernel.body
-        for language in ("metal", "cuda"):
+        for language in ("cuda",) if "mma" in kernel.libraries else ("metal", "cuda"):
             text = kernel.source(language)
             assert not any(f"{n}_{what}" in text for n in kernel.inputs for what in ("shape", "strides", "ndim"))
             assert len(text) + len(kernel.header(language)) < 20_000, "MLX copies the text at every launch"
         names.add(kernel.name)
-    assert len(names) == len({id(k) for k in kernels_of(g)})
+    assert len(names) == len({id(k) for k in every})
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 
 from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
-from ds4_backend.ops.kernels import bodies
+from ds4_backend.ops.kernels import bodies, wide
 from ds4_backend.ops.kernels.handles import Grouped, Layer, Step
 from ds4_backend.ops.kernels.kernel import type_name
 from ds4_backend.ops.kernels.products import Launch, Products
@@ -64,11 +64,13 @@ class Attention:
         launch = self._launches.get((layer, slots))
         if launch is None:
             jobs, matrices = (self._query_jobs(work), work.query_matrices()) if slots else ((), [])
-            p, most = work.low.array, slots or 1
-            shape = (self._columns(work), p.shape[1], jobs, most, type_name(p))
-            kernel = bodies.append(self.g, self.g.ratio(layer), self.simulated, *shape)
-            weights = [work.low_norm, *(m.raw for m in matrices), *self.products.table(*matrices)] if slots else []
-            groups = (blocks_of(jobs[:1], most), blocks_of(jobs, most), 0)
+            p, widely = work.low.array, self.products.widely(jobs, slots)
+            shape = (self._columns(work), p.shape[1], jobs, slots or 1, type_name(p))
+            kernel = bodies.append(self.g, self.g.ratio(layer), self.simulated, *shape, widely)
+            table = self.products.table(*matrices, widely=widely)
+            weights = [work.low_norm, *(m.raw for m in matrices), *table] if slots else []
+            one, all = ((wide.blocks_of(j, jobs) if widely else blocks_of(j, slots or 1)) for j in (jobs[:1], jobs))
+            groups = (one, all, 0)
             launch = self._launches[layer, slots] = Launch(kernel, groups, weights, matrices)
         return launch
 

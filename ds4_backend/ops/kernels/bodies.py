@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, Concatenate, ParamSpec
 
 from ds4_backend.gguf.geometry import CSA, HCA, PAGE_TOKENS, SLIDING, Geometry
+from ds4_backend.ops.kernels import wide
 from ds4_backend.ops.kernels.kernel import Kernel
 from ds4_backend.ops.kernels.projections import (
     GATE_ROWS,
@@ -176,16 +177,24 @@ def lane_inputs(ratio: int) -> tuple[str, ...]:
 
 @geometry_cache
 def append(
-    g: Geometry, ratio: int, simulated: bool, columns: tuple[int, ...], stride: int, jobs: tuple[Job, ...], slots: int,
+    g: Geometry,
+    ratio: int,
+    simulated: bool,
+    columns: tuple[int, ...],
+    stride: int,
+    jobs: tuple[Job, ...],
+    slots: int,
     p_type: str,
+    widely: bool = False,
 ) -> Kernel:
     """(step, p, kv_norm, window, after, lanes..., [norm, weights]) -> (rows, done, [out]): rows into rings and pools,
-    and in decode the query projections in the same launch. `columns` holds the window row's column first."""
+    and in decode the query projections in the same launch, `widely` on tensor cores. `columns` holds the window row's
+    column first."""
     from ds4_backend.ops.kernels.generator import compact, source
 
     texts = _lane_texts(columns[1:], stride, ratio)
     close = {CSA: "part_close_csa.msl", HCA: "part_close_hca.msl"}.get(ratio)
-    table, extra = grid_table([job.format for job in jobs])
+    table, extra = (wide.tables if widely else grid_table)([job.format for job in jobs])
     text = compact(source("part_append.msl"))
     text = text.replace("CLOSE_ROWS", compact(source(close)) if close else "").replace("GRID_TABLE", table)
     text = text.replace("KEEP_LANES", _keep_calls(texts, ratio, "token"))
@@ -197,20 +206,28 @@ def append(
         text += (
             "if (block >= append_blocks) {\nuint query_block = block - append_blocks;\n{\nuint block = query_block;\n"
         )
-        text += parts_of(jobs, slots, "out", str(sum(job.rows for job in jobs)), g.attention_layer_norm_rms_epsilon)
+        out, epsilon = ("out", str(sum(job.rows for job in jobs))), g.attention_layer_norm_rms_epsilon
+        text += wide.parts_of(jobs, *out, epsilon) if widely else parts_of(jobs, slots, *out, epsilon)
         text += "}\n}\n"
     constants = _row_constants(g, ratio, simulated) | {
-        "P_STRIDE": stride, "P": p_type, "KV_AT": columns[0], "PART": part_size(slots) if jobs else 1
+        "P_STRIDE": stride, "P": p_type, "KV_AT": columns[0],
+        "PART": wide.PART if widely else part_size(slots) if jobs else 1,
     }  # fmt: skip
     return Kernel(
         "append",
         ("step", "p", "kv_norm", "window", "after", *lane_inputs(ratio), *weights),
         ("rows", "done", *(("out",) if jobs else ())),
-        THREADS,
+        wide.THREADS if widely else THREADS,
         constants,
-        ("step", "numbers", "rows", *(libraries_of(jobs, slots) if jobs else ())),
+        ("step", *_append_libraries(jobs, slots, widely)),
         {"BODY": text},
     )
+
+
+def _append_libraries(jobs: tuple[Job, ...], slots: int, widely: bool) -> tuple[str, ...]:
+    if widely:
+        return (*wide.LIBRARIES, "rows")
+    return ("numbers", "rows", *(libraries_of(jobs, slots) if jobs else ()))
 
 
 @geometry_cache
@@ -337,9 +354,36 @@ def experts_down(g: Geometry, format: str, shared: str, shared_stride: int, shar
 
 
 @geometry_cache
-def plan(g: Geometry) -> Kernel:
+def wide_up(g: Geometry, format: str, hashed: bool, clamp: float, logits_stride: int) -> Kernel:
+    """(step, x, logits, bias, table, gate, up) -> (mid, chosen, shares)."""
+    text, extra = wide.tables([format])
+    constants = _expert_constants(g) | {
+        "FORMAT": format, "HASHED": hashed, "CLAMP": float(clamp), "SCALE": float(g.expert_weights_scale),
+        "LOGITS_STRIDE": logits_stride, "WARPS": wide.WARPS, "SLOTS": wide.slots(g.expert_used_count),
+    }  # fmt: skip
+    return Kernel(
+        "wide_up", ("step", "x", "logits", "bias", "table", "gate", "up", *extra), ("mid", "chosen", "shares"),
+        wide.THREADS, constants, ("step", *wide.LIBRARIES, "column", "sorting", "routing"), {"TABLES": text},
+    )  # fmt: skip
+
+
+@geometry_cache
+def wide_down(g: Geometry, format: str, shared: str, shared_stride: int, shared_at: int) -> Kernel:
+    """(mid, chosen, down, shared_mid, shared_down) -> y."""
+    text, extra = wide.tables([format, shared])
+    constants = _expert_constants(g) | {
+        "FORMAT": format, "SHARED": shared, "SHARED_STRIDE": shared_stride, "SHARED_AT": shared_at, "WARPS": wide.WARPS,
+    }  # fmt: skip
+    return Kernel(
+        "wide_down", ("mid", "chosen", "down", "shared_mid", "shared_down", *extra), ("y",), wide.THREADS, constants,
+        wide.LIBRARIES, {"TABLES": text},
+    )  # fmt: skip
+
+
+@geometry_cache
+def plan(g: Geometry, tile: int = TILE) -> Kernel:
     """(step, chosen) -> (order, place, tiles)."""
-    constants = {**_expert_constants(g), "TILE": TILE}
+    constants = {**_expert_constants(g), "TILE": tile}
     outputs = ("order", "place", "tiles")
     return Kernel("plan", ("step", "chosen"), outputs, SORT_THREADS, constants, ("step", "selecting"))
 

@@ -2,8 +2,8 @@
 
 The subset: address spaces on every pointer; threadgroup arrays of one axis, declared in the body; the attributes in
 `_ATTRIBUTES`; simdgroup functions of the preludes; no vector arithmetic. What differs more is in two preludes
-(`text/prelude_*.h`), and for tiles of products in `text/tiles_*.h`, which give both languages the same names. It knows
-no kernel and no device.
+(`text/prelude_*.h`), and for tiles of products in `text/tiles_*.h`, which give both languages the same names; products
+whose operands lie in registers (`text/mma_cuda.h`) are CUDA's alone. It knows no kernel and no device.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from functools import cache
 from importlib.resources import files
 
 LANGUAGES = ("metal", "cuda")
+OWN = ("tiles", "mma")
+"""Libraries that are written in each language; only CUDA has `mma`."""
 
 _ATTRIBUTES = {
     "threadgroup_position_in_grid": "blockIdx",
@@ -52,17 +54,17 @@ def compact(text: str) -> str:
 
 def squeeze(text: str) -> str:
     """A compact text without spaces that no compiler needs, where leaving them out cannot join two words."""
-    spaces = r"([,;{]) | (=|==|\+=|&&|\|\||<|\*|\?|\{) "
-    lines = (line if line.startswith("#") else re.sub(spaces, r"\1\2", line) for line in text.splitlines())
+    spaces = r"([,;{]) | (=|==|\+=|&&|\|\||<|\*|\?|\{) | ([-+/%>:]|>>|<<|[<>!]=) (?=[\w(])"
+    lines = (line if line.startswith("#") else re.sub(spaces, r"\1\2\3", line) for line in text.splitlines())
     return "\n".join(lines) + "\n"
 
 
 def header(libraries: tuple[str, ...], language: str) -> str:
-    """Prelude and libraries, in order, as the text that goes before a kernel. `tiles` differs by language, too."""
+    """Prelude and libraries, in order, as the text before a kernel. `tiles` and `mma` are a language's own."""
     texts = [squeeze(compact(source(f"prelude_{language}.h")))]
     for name in libraries:
-        if name == "tiles":
-            texts.append(squeeze(compact(source(f"tiles_{language}.h"))))
+        if name in OWN:
+            texts.append(squeeze(compact(source(f"{name}_{language}.h"))))
         else:
             texts.append(render(source(f"{name}.msl"), language))
     return "".join(texts)

@@ -45,12 +45,13 @@ class Kernel:
 
     def header(self, language: str) -> str:
         """What goes before the kernel in a language: its libraries, and the block formats that it names."""
-        libraries = self.libraries
-        if "blocks" in libraries:
-            after = libraries.index("blocks") + 1
-            named = tuple(f"format_{f}" for f in FORMATS if re.search(rf"\b{f}\b", self.text))
-            libraries = (*libraries[:after], *named, *libraries[after:])
-        return header(libraries, language)
+        named = [f for f in FORMATS if re.search(rf"\b{f}\b", self.text)]
+        of_formats = {"blocks": "format", "fragments": "fragment"}
+        libraries: list[str] = []
+        for library in self.libraries:
+            libraries.append(library)
+            libraries += [f"{of_formats[library]}_{f}" for f in named if library in of_formats]
+        return header(tuple(libraries), language)
 
     def source(self, language: str) -> str:
         """The kernel's body in a language."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import mlx.core as mx
 
 from ds4_backend.gguf.geometry import Geometry
 from ds4_backend.ops.base import Experts, Router
-from ds4_backend.ops.kernels import bodies
+from ds4_backend.ops.kernels import bodies, wide
 from ds4_backend.ops.kernels.handles import Collapsed, Normed, Step
 from ds4_backend.ops.kernels.kernel import type_name
 from ds4_backend.ops.kernels.products import Products
@@ -50,26 +49,41 @@ class Mixture:
         if isinstance(x, Collapsed):
             assert x.x is not None
             x = x.x
-        hashed = router.table is not None
-        kernel = bodies.experts_up(g, e.gate.format_name, hashed, e.clamp, stride)
+        hashed, widely = router.table is not None, self._wide(e.gate, e.down, e.shared_down)
+        arguments = (g, e.gate.format_name, hashed, e.clamp, stride)
+        kernel = bodies.wide_up(*arguments) if widely else bodies.experts_up(*arguments)
+        rows = wide.rows_of_block(e.gate.columns) if widely else GATE_ROWS
+        slots = wide.slots(used) if widely else 1
         bias, table = (step.array, router.table) if hashed else (router.bias, step.array)
         bias = x if hashed else bias
-        groups = (-(-g.expert_feed_forward_length // GATE_ROWS), used, tokens)
         pairs = max(tokens * used, 8)
         mid, chosen, _ = self.launcher.run(
             kernel,
-            [step.array, x, first, bias, table, e.gate.raw, e.up.raw, *self.products.table(e.gate)],
+            [step.array, x, first, bias, table, e.gate.raw, e.up.raw, *self.products.table(e.gate, widely=widely)],
             [((tokens, used, g.expert_feed_forward_length), "float32"), ((pairs,), "int32"), ((pairs,), "float32")],
-            groups,
+            (-(-g.expert_feed_forward_length // rows), used // slots, tokens),
         )
-        kernel = bodies.experts_down(g, e.down.format_name, e.shared_down.format_name, stride, self.shared_at)
+        return self._down(mid, chosen, first, e, stride, widely)
+
+    def _down(
+        self, mid: mx.array, chosen: mx.array, first: mx.array, e: Experts, stride: int, widely: bool
+    ) -> mx.array:
+        g, tokens = self.g, mid.shape[0]
+        arguments = (g, e.down.format_name, e.shared_down.format_name, stride, self.shared_at)
+        kernel = bodies.wide_down(*arguments) if widely else bodies.experts_down(*arguments)
+        rows = wide.rows_of_block(e.down.columns) if widely else DOWN_ROWS
+        table = self.products.table(e.down, e.shared_down, widely=widely)
         (y,) = self.launcher.run(
             kernel,
-            [mid, chosen, e.down.raw, first, e.shared_down.raw, *self.products.table(e.down, e.shared_down)],
+            [mid, chosen, e.down.raw, first, e.shared_down.raw, *table],
             [((tokens, g.embedding_length), "float32")],
-            (-(-g.embedding_length // DOWN_ROWS), tokens, 1),
+            (-(-g.embedding_length // rows), tokens, 1),
         )
         return y
+
+    def _wide(self, *matrices: Blocks) -> bool:
+        """Whether tensor cores multiply with these as they lie in the file."""
+        return self.launcher.language == "cuda" and all(wide.takes(m.format_name, m.columns) for m in matrices)
 
     def _logits_and_shared(
         self, x: mx.array | Collapsed, router: Router, e: Experts, step: Step, stride: int
@@ -91,14 +105,17 @@ class Mixture:
         g, tokens, used, half = self.g, step.tokens, self.g.expert_used_count, x.half
         chosen, shares = self._route(x.x, router, step)
         chosen = mx.contiguous(chosen.astype(mx.int32))
-        pairs, count = tokens * used, -(-tokens * used // bodies.TILE) + g.expert_count
+        tile = wide.PAIRS if self._wide(e.gate, e.down) else bodies.TILE
+        pairs, count = tokens * used, -(-tokens * used // tile) + g.expert_count
         order, place, tiles = self.launcher.run(
-            bodies.plan(g), [step.array, chosen],
+            bodies.plan(g, tile), [step.array, chosen],
             [((pairs,), "int32"), ((pairs,), "int32"), ((max(3 * count, 8),), "int32")], (g.expert_count, 1, 1),
         )  # fmt: skip
         width, depth = g.expert_feed_forward_length, g.embedding_length
-        mid = self._tiles([tiles, order, half, e.gate.raw, e.up.raw], [e.gate], float(e.clamp), (pairs, width), count)
-        routed = self._tiles([tiles, order, mid, e.down.raw, e.down.raw], [e.down], None, (pairs, depth), count)
+        widely = tile == wide.PAIRS
+        gates = [tiles, order, half, e.gate.raw, e.up.raw]
+        mid = self._tiles(gates, e.gate, float(e.clamp), (pairs, width), count, widely)
+        routed = self._tiles([tiles, order, mid, e.down.raw, e.down.raw], e.down, None, (pairs, depth), count, widely)
         shared = self._shared(half, e)
         (y,) = self.launcher.run(
             bodies.gather(g, type_name(shared)), [routed, place, mx.contiguous(shares), shared],
@@ -119,17 +136,17 @@ class Mixture:
     def _tiles(
         self,
         inputs: list[mx.array],
-        matrices: Sequence[Blocks],
+        matrix: Blocks,
         clamp: float | None,
         shape: tuple[int, int],
         count: int,
+        widely: bool,
     ) -> mx.array:
-        (matrix,) = matrices
-        kernel = bodies.tiles(matrix.format_name, matrix.rows, matrix.columns, self.g.expert_used_count, clamp)
+        make, rows = (wide.tiles, wide.PAIR_ROWS) if widely else (bodies.tiles, bodies.TILE)
+        kernel = make(matrix.format_name, matrix.rows, matrix.columns, self.g.expert_used_count, clamp)
         dtype = "float32" if clamp is None else "float16"
-        (out,) = self.launcher.run(
-            kernel, inputs + self.products.table(matrix), [(shape, dtype)], (-(-matrix.rows // 64), count, 1)
-        )
+        inputs = inputs + self.products.table(matrix, widely=widely)
+        (out,) = self.launcher.run(kernel, inputs, [(shape, dtype)], (-(-matrix.rows // rows), count, 1))
         return out
 
     def _shared(self, x: mx.array, e: Experts) -> mx.array:

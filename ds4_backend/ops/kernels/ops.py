@@ -187,8 +187,14 @@ class KernelOps(Ops):
         return self._current.tokens > MOST_TOKENS and self._apart
 
     def _hyper(
-        self, streams: mx.array | Spread, hc: HyperWeights, norm: mx.array, step: Step, *,
-        head: bool = False, narrow: bool = False,
+        self,
+        streams: mx.array | Spread,
+        hc: HyperWeights,
+        norm: mx.array,
+        step: Step,
+        *,
+        head: bool = False,
+        narrow: bool = False,
     ) -> list[mx.array]:
         """One launch: (streams as they are now, mix, x), and x in float16 where that is wanted."""
         g, post = self.geometry, isinstance(streams, Spread)

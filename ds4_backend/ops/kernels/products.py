@@ -9,8 +9,9 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
-from ds4_backend.ops.kernels import bodies
+from ds4_backend.ops.kernels import bodies, wide
 from ds4_backend.ops.kernels.handles import Collapsed, Columns, Stack, Step
 from ds4_backend.ops.kernels.kernel import Kernel, Launcher
 from ds4_backend.ops.kernels.projections import (
@@ -45,19 +46,26 @@ class Products:
     @cached_property
     def grid(self) -> mx.array:
         """IQ2_XXS's 256 rows of 8 magnitudes as bytes, uint32 [512]."""
-        from gguf.quants import IQ2_XXS
+        return mx.array(_magnitudes().view(np.uint32).reshape(-1))
 
-        IQ2_XXS.init_grid()
-        assert IQ2_XXS.grid is not None
-        return mx.array(np.ascontiguousarray(IQ2_XXS.grid.reshape(256, 8).astype(np.uint8)).view(np.uint32).reshape(-1))
+    @cached_property
+    def picks(self) -> mx.array:
+        """The same for tensor cores, uint32 [384]."""
+        return mx.array(wide.picks(_magnitudes()))
 
     def fused(self, step: Step) -> bool:
         """Whether this step's products go through the fused kernels."""
         return step.tokens <= MOST_TOKENS and not self.plain
 
-    def table(self, *matrices: Blocks) -> list[mx.array]:
+    def widely(self, jobs: Sequence[Job], slots: int) -> bool:
+        """Whether tensor cores multiply: of several tokens, where the kernels are CUDA's."""
+        return slots > 1 and self.launcher.language == "cuda" and wide.fits(jobs)
+
+    def table(self, *matrices: Blocks, widely: bool = False) -> list[mx.array]:
         """The grid, where one of the matrices needs it: a kernel's last input."""
-        return [self.grid] if any(m.format_name == GRID for m in matrices) else []
+        if not any(m.format_name == GRID for m in matrices):
+            return []
+        return [self.picks if widely else self.grid]
 
     def jobs(
         self,
@@ -75,9 +83,10 @@ class Products:
         launch = self._launches.get(key)
         if launch is None:
             jobs, how = make(), x.how if isinstance(x, Collapsed) else None
-            kernel = project(jobs, key[1], stride, how)
-            blocks = blocks_of(jobs, key[1]) + (how.blocks if how else 0)
-            weights = [*(m.raw for m in matrices), *self.table(*matrices)]
+            widely = self.widely(jobs, key[1])
+            kernel = wide.project(jobs, stride) if widely else project(jobs, key[1], stride, how)
+            blocks = wide.blocks_of(jobs) if widely else blocks_of(jobs, key[1]) + (how.blocks if how else 0)
+            weights = [*(m.raw for m in matrices), *self.table(*matrices, widely=widely)]
             launch = self._launches[key] = Launch(kernel, (blocks, 1, 1), weights, matrices)
         outputs = [((step.tokens, stride), "float32")]
         if not isinstance(x, Collapsed):
@@ -149,6 +158,15 @@ def padded(array: Any) -> mx.array:
     """A small float array as float32 of at least 8 values: Metal treats smaller inputs otherwise."""
     flat = np.asarray(array, np.float32).reshape(-1)
     return mx.array(np.concatenate([flat, np.zeros(max(0, 8 - len(flat)), np.float32)]))
+
+
+def _magnitudes() -> NDArray[np.uint8]:
+    """IQ2_XXS's grid, uint8 [256, 8]."""
+    from gguf.quants import IQ2_XXS
+
+    IQ2_XXS.init_grid()
+    assert IQ2_XXS.grid is not None
+    return np.ascontiguousarray(IQ2_XXS.grid.reshape(256, 8).astype(np.uint8))
 
 
 def _whole(rows: int) -> int:

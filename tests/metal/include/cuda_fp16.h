@@ -23,3 +23,36 @@ template <class T> T __shfl_up_sync(unsigned, T v, int d) {
   return shim::from_lane("shfl_up", v, shim::lane() < d ? shim::lane() : shim::lane() - d);
 }
 template <class T> T __shfl_sync(unsigned, T v, int lane) { return shim::from_lane("shfl", v, lane); }
+struct half2 { half x, y; };
+inline half2 __floats2half2_rn(float low, float high) { return {half(low), half(high)}; }
+// double holds the product and, unless exponents lie far apart, the sum: what is rounded once there is rounded once here
+inline half half_fma(half a, half b, half c) { return half(float(double(float(a)) * float(b) + float(c))); }
+inline half2 __hfma2(half2 a, half2 b, half2 c) { return {half_fma(a.x, b.x, c.x), half_fma(a.y, b.y, c.y)}; }
+// mma.m16n8k16 with float16 operands, by the tables of the PTX manual.
+#define tensor_product tensor_product
+inline uint masked_or(uint word, uint mask, uint more) { return (word & mask) | more; }
+inline uint pick_bytes(uint a, uint b, uint selector) { return __byte_perm(a, b, selector); }
+inline uint masked_xor(uint word, uint mask, uint more) { return (word & mask) ^ more; }
+inline void tensor_product(float* c, uint a0, uint a1, uint a2, uint a3, uint b0, uint b1) {
+  struct Elements { half a[8], b[4]; } mine;
+  const uint words[6] = {a0, a1, a2, a3, b0, b1};
+  memcpy(mine.a, words, 16);
+  memcpy(mine.b, words + 4, 8);
+  struct Result { float v[4]; };
+  const Result r = shim::exchange("tensor_product", mine, [&](auto get) {
+    const int g = shim::lane() / 4, t = shim::lane() % 4;
+    Result out = {{c[0], c[1], c[2], c[3]}};
+    for (int i = 0; i < 4; i++) {  // places 2 i, 2 i + 1, 2 i + 8, 2 i + 9 of k
+      const Elements row = get(4 * g + i), even = get(8 * t + i), odd = get(8 * t + 4 + i);
+      for (int k = 0; k < 4; k++) {
+        const int at = k / 2 * 4 + k % 2;
+        out.v[0] += float(row.a[at]) * float(even.b[k]);
+        out.v[1] += float(row.a[at]) * float(odd.b[k]);
+        out.v[2] += float(row.a[at + 2]) * float(even.b[k]);
+        out.v[3] += float(row.a[at + 2]) * float(odd.b[k]);
+      }
+    }
+    return out;
+  });
+  for (int i = 0; i < 4; i++) c[i] = r.v[i];
+}

@@ -193,6 +193,7 @@ struct half {
   explicit half(float f) : bits(shim::to_half(f)) {}
   operator float() const { return shim::from_half(bits); }
 };
+struct float2 { float x, y; };
 struct float4 { float x, y, z, w; };
 struct uint4 { uint x, y, z, w; };
 struct uint2 { uint x, y; };

@@ -1,0 +1,43 @@
+// Products of 16 x 16 and 16 x 8 on tensor cores whose operands lie in registers, and arithmetic of float16 pairs.
+// c [16, 8] += a [16, 16] b [16, 8]. With g = lane / 4 and t = lane % 4 a lane holds (PTX, mma.m16n8k16)
+//   a: rows g, g + 8, g, g + 8 at columns 2t and 2t + 1 (the first two words), 2t + 8 and 2t + 9 (the others)
+//   b: rows 2t, 2t + 1 and then 2t + 8, 2t + 9 of column g;  c: row g, columns 2t and 2t + 1, then the same of row g + 8
+#ifndef tensor_product
+#if __CUDA_ARCH__ < 800
+__device__ inline void tensor_half(float* c, uint a0, uint a1, uint b) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5},{%6},{%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a0), "r"(a1), "r"(b));
+}
+__device__ inline void tensor_product(float* c, uint a0, uint a1, uint a2, uint a3, uint b0, uint b1) {
+  tensor_half(c, a0, a1, b0);
+  tensor_half(c, a2, a3, b1);
+}
+#else
+__device__ inline void tensor_product(float* c, uint a0, uint a1, uint a2, uint a3, uint b0, uint b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+#endif
+// (word & mask) | more, and with ^: one instruction, which compilers do not find where two of the three are constants.
+__device__ inline uint masked_or(uint word, uint mask, uint more) {
+  uint r;
+  asm("lop3.b32 %0,%1,%2,%3,0xea;" : "=r"(r) : "r"(word), "r"(mask), "r"(more));
+  return r;
+}
+__device__ inline uint masked_xor(uint word, uint mask, uint more) {
+  uint r;
+  asm("lop3.b32 %0,%1,%2,%3,0x6a;" : "=r"(r) : "r"(word), "r"(mask), "r"(more));
+  return r;
+}
+// Four bytes of a (0 to 3) and b (4 to 7), each by a nibble below 8 of the selector: nothing masks the nibbles.
+__device__ inline uint pick_bytes(uint a, uint b, uint selector) {
+  uint r;
+  asm("prmt.b32 %0,%1,%2,%3;" : "=r"(r) : "r"(a), "r"(b), "r"(selector));
+  return r;
+}
+#endif
+// a b + c of both halves, rounded once.
+__device__ inline uint pair_fma(uint a, uint b, uint c) {
+  return as_type<uint>(__hfma2(as_type<half2>(a), as_type<half2>(b), as_type<half2>(c)));
+}
+__device__ inline uint pair_of_floats(float low, float high) { return as_type<uint>(__floats2half2_rn(low, high)); }
