@@ -10,7 +10,8 @@ from random_model import geometry, random_tensors
 
 from ds4_backend.errors import SettingsError
 from ds4_backend.gguf.geometry import CSA, HCA, SLIDING, Geometry
-from ds4_backend.gguf.shapes import FLASH, PRO, TINY
+from ds4_backend.gguf.shapes import FLASH, PRO, TINY, first_layers
+from ds4_backend.measure import synth
 from ds4_backend.model import Model
 from ds4_backend.model.weights import bind
 from ds4_backend.ops.kernels import bodies, wide
@@ -61,6 +62,21 @@ def test_a_layer_takes_eleven_launches_to_decode(kind, sequences):
     first = "spread" if sequences == 1 else "hyper"
     attention = [first, "project", "append", "attend", "combine", "project", "project"]
     assert names == [*attention, first, "project", "experts_up", "experts_down"]
+
+
+@pytest.mark.parametrize("language", ["metal", "cuda"])
+@pytest.mark.parametrize(("count", "sequences"), [(1, 1), (1, 8), (40, 1)])
+def test_only_cuda_multiplies_on_tensor_cores_what_it_reads_as_it_lies_in_the_file(language, count, sequences):
+    g = first_layers(TINY, 3)
+    launcher = BlankLauncher()
+    launcher.language = language
+    ops = KernelOps(g, launcher, cache_simulation=True)
+    model = Model(g, ops, bind(synth.random_tensors(g, "q2"), g, ops))
+    names = launches_of_a_step(model, launcher, count, sequences)
+    wide = {kernel.body for kernel, _, _ in launcher.asked if "mma" in kernel.libraries}
+    wanted = {1: {"wide_up", "wide_down"}, 8: {"wide_up", "wide_down", "append", "project"}}[sequences]
+    assert wide == (set() if language == "metal" else {"wide_tiles"} if count > 8 else wanted)
+    assert count > 8 or len(names) == 11 * 3
 
 
 def test_a_layer_that_chooses_rows_takes_two_more_and_the_network_no_more_than_twelve_a_layer():

@@ -129,7 +129,7 @@ const Sixteen rows[{len(pairs)}] = {{{sixteen}}};
     text += f"column.x = {job.x} + ulong(token) * {stride}{group};\n"
     if job.normed:
         scales = f"part + {PART - COLUMNS}"
-        text += f"share_scales({job.x}, {stride}, {job.columns}, tokens, {epsilon!r}f, {scales}, lane, warp);\n"
+        text += f"share_scales<{job.columns}>({job.x}, {stride}, tokens, {epsilon!r}f, {scales}, lane, warp);\n"
         text += f"column.norm = norm;\ncolumn.scale = ({scales})[token];\n"
     text += f"share_rows<{kind}, {WARPS}, {len(pairs)}, {COLUMNS}>(rows, column, part, lane, warp, tables);\n"
     total = f"sum_shares<S::SPLIT, {COLUMNS}>(part, "

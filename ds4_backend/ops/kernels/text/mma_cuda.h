@@ -4,20 +4,15 @@
 //   b: rows 2t, 2t + 1 and then 2t + 8, 2t + 9 of column g;  c: row g, columns 2t and 2t + 1, then the same of row g + 8
 #ifndef tensor_product
 #if __CUDA_ARCH__ < 800
-__device__ inline void tensor_half(float* c, uint a0, uint a1, uint b) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5},{%6},{%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a0), "r"(a1), "r"(b));
-}
-__device__ inline void tensor_product(float* c, uint a0, uint a1, uint a2, uint a3, uint b0, uint b1) {
-  tensor_half(c, a0, a1, b0);
-  tensor_half(c, a2, a3, b1);
-}
+#define HALF_MMA "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},"
+#define MMA HALF_MMA "{%4,%5},{%8},{%0,%1,%2,%3};" HALF_MMA "{%6,%7},{%9},{%0,%1,%2,%3};"
 #else
+#define MMA "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+#endif
 __device__ inline void tensor_product(float* c, uint a0, uint a1, uint a2, uint a3, uint b0, uint b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+  asm(MMA
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
-#endif
 // (word & mask) | more, and with ^: one instruction, which compilers do not find where two of the three are constants.
 __device__ inline uint masked_or(uint word, uint mask, uint more) {
   uint r;
