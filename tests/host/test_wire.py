@@ -36,7 +36,7 @@ from ds4_backend.types import (
 )
 
 text = st.text(st.characters(), max_size=12)  # lone surrogates too: a model may write half a character
-number = st.floats(allow_nan=False)
+number = st.floats(allow_nan=False, allow_infinity=False)
 count = st.integers(0, 1 << 40)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | number | text,
