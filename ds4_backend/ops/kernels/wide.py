@@ -1,4 +1,4 @@
-"""Products on tensor cores for 1 to 8 tokens, where the language is CUDA: which matrices they take, and `project`.
+"""Products on tensor cores, where the language is CUDA: which matrices they take, `project`, and prefill's tiles.
 
 `text/fragments.msl` says how. Widths must be whole tiles of 256 values; others stay with the bodies of both languages.
 It knows no layers.
