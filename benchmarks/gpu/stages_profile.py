@@ -11,6 +11,7 @@ import mlx.core as mx
 import results
 import tracing
 
+from ds4_backend.measure import frontiers as f
 from ds4_backend.measure.synthetic_state import synthetic_sequence
 from ds4_backend.model import Model
 
@@ -51,16 +52,22 @@ class Steps:
 
 def timed(model: Model, work: Work, count: int) -> dict[str, float]:
     """Milliseconds of a step, and how many of them Python takes until it waits for the device."""
-    graphs, built = getattr(model.ops, "replay", None), [0.0, 0.0]
-    holder, name = (graphs.device, "synchronize") if graphs else (model.ops, "to_host")
-    plain = getattr(holder, name)
+    built = [0.0, 0.0]
+    graphs = getattr(model.ops, "replay", None)
+    holders = [(model.ops, "to_host"), *([(graphs.device, "synchronize")] if graphs else [])]
+    plain = [getattr(holder, name) for holder, name in holders]
 
-    def waiting(*arguments: Any) -> Any:
-        built[0] += time.perf_counter() - built[1]
-        return plain(*arguments)
+    def waiting(wait: Work) -> Work:
+        def wrapped(*arguments: Any) -> Any:
+            built[0] += time.perf_counter() - built[1]
+            return wait(*arguments)
 
-    work()
-    setattr(holder, name, waiting)
+        return wrapped
+
+    for _ in range(count):
+        work()
+    for (holder, name), wait in zip(holders, plain, strict=True):
+        setattr(holder, name, waiting(wait))
     try:
         start = time.perf_counter()
         for _ in range(count):
@@ -68,7 +75,8 @@ def timed(model: Model, work: Work, count: int) -> dict[str, float]:
             work()
         seconds = time.perf_counter() - start
     finally:
-        setattr(holder, name, plain)
+        for (holder, name), wait in zip(holders, plain, strict=True):
+            setattr(holder, name, wait)
     return {"wall_ms": seconds / count * 1e3, "host_ms": built[0] / count * 1e3}
 
 
@@ -77,13 +85,15 @@ def trace(model: Model, contexts: tuple[int, ...], crowd: int, chunk: int) -> di
     steps, found = Steps(model, contexts, crowd, chunk), dict[str, Any]()
     used, tracer = model.geometry.expert_used_count, _tracer(model)
     for name, work in steps.work.items():
-        count = 10 if name.startswith("decode") else 2
+        count = f.WARM_STEPS if name.startswith("decode") else 2
         found[name] = timed(model, work, count)
         with bodies.without_graphs(model.ops):
             found[name] |= {f"{key}_by_mlx": value for key, value in timed(model, work, count).items()}
         results.partly("trace", found)
         if tracer:
             recorded = bodies.record(model.ops, work)
+            for _ in range(4 if name.startswith("decode") else 0):  # every kind of step is known when one is traced
+                work()
             launches = tracing.traced(lambda work=work: (work(), mx.synchronize()), tracer)  # type: ignore[misc]
             rows = bodies.table(recorded, launches, used * int(name.split()[1]))
             found[name] |= {"launches": len(recorded), **_span(launches), "rows": rows}

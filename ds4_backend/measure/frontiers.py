@@ -24,6 +24,10 @@ COLUMNS = ("ctx_tokens", "prefill_tokens", "prefill_tps", "gen_tokens", "gen_tps
 """ds4-bench's, so that results compare line by line."""
 
 
+WARM_STEPS = 12
+"""Steps that are not timed: kernels for this length, and every kind of step (rows close every fourth)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One frontier. `kvcache_bytes` is what the disk cache stores for it. Where nothing was read (synthetic state) the
@@ -79,7 +83,8 @@ def decode_row(model: Model, sequence: Conversation, logits: np.ndarray, gen_tok
     """Decode on a fork of `sequence`, whose next token has `logits` [V]."""
     fork = sequence.fork()
     try:
-        logits = step(model, fork, logits, eos)  # warms up: kernels for this length
+        for _ in range(WARM_STEPS):
+            logits = step(model, fork, logits, eos)
         launches, start = launch_count(model), time.perf_counter()
         for _ in range(gen_tokens):
             logits = step(model, fork, logits, eos)
@@ -98,7 +103,7 @@ def batch_rates(model: Model, sizes: Sequence[int], length: int, gen_tokens: int
     for size in sizes:
         crowd = [synthetic_sequence(model, length, seed) for seed in range(size)]
         try:
-            for count in (2, gen_tokens):  # the first round warms up
+            for count in (WARM_STEPS, gen_tokens):
                 start = time.perf_counter()
                 for _ in range(count):
                     model.forward([(sequence, [1 + place]) for place, sequence in enumerate(crowd)])

@@ -4,6 +4,7 @@ No GPU: a device of host memory runs the very texts on the CPU, and keeps a grap
 """
 
 import ctypes
+from contextlib import nullcontext
 from ctypes.util import find_library
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from kernel_shim import COMPILER, ShimError, ShimLauncher, compiled, program
 from random_model import geometry, random_tensors
 
+from ds4_backend.errors import EngineError
 from ds4_backend.gguf.geometry import CSA, HCA, SLIDING
 from ds4_backend.model import Model
 from ds4_backend.model.weights import bind
@@ -61,8 +63,8 @@ class HostDevice:
         self.functions = []
         self.dropped = 0
 
-    def use(self):
-        pass
+    def alone(self):
+        return nullcontext()
 
     def function(self, program, name):
         kernel, dtypes = self.programs.signatures[program.decode()]
@@ -258,6 +260,38 @@ def test_an_error_while_recording_leaves_the_ops_as_they_were(models, monkeypatc
     sequence = model.new_sequence()
     np.testing.assert_array_equal(steps(model, [sequence], 2), steps(plain, [other], 2))
     sequence.release(), other.release()
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_where_no_graph_can_be_made_decoding_goes_on_without(tmp_path, monkeypatch, caplog, models):
+    model, (_, plain) = model_with(HostOps(G, tmp_path)), models
+    sequence, other = model.new_sequence(), plain.new_sequence()
+    model.forward([(sequence, [1] * 10)]), plain.forward([(other, [1] * 10)])
+
+    def refuse(calls):
+        raise EngineError("cuGraphInstantiateWithFlags failed on the GPU")
+
+    monkeypatch.setattr(model.ops.device, "graph", refuse)
+    np.testing.assert_array_equal(steps(model, [sequence], 3), steps(plain, [other], 3))
+    assert model.ops.replay is None and "cuGraphInstantiateWithFlags failed" in caplog.text
+    assert "without CUDA graphs" in caplog.text
+    sequence.release(), other.release()
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_memory_that_cannot_be_had_leaves_nothing_half_given_back(tmp_path, monkeypatch):
+    model = model_with(HostOps(G, tmp_path))
+    sequence, device, played = model.new_sequence(), model.ops.device, model.ops.replay
+    steps(model, [sequence], 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "allocate", lambda nbytes: (_ for _ in ()).throw(EngineError("out of memory")))
+        with pytest.raises(EngineError, match="out of memory"):
+            played._make_room(1 << 20)
+    assert played._arena == played._room == 0
+    played.close()
+    assert not device.blocks
 
 
 def test_memory_of_a_tape_is_used_again_once_nobody_reads_it():

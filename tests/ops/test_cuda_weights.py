@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 
+from ds4_backend.errors import EngineError
 from ds4_backend.ops.cuda import weights
 from ds4_backend.ops.cuda.weights import Filler
 
@@ -64,3 +65,20 @@ def test_buffers_and_streams_are_made_once(monkeypatch):
     for _ in range(3):
         fill(np.zeros(100 * 100, np.uint8))
     assert len(device.held) == device.streams == weights.THREADS
+
+
+def test_an_error_is_raised_when_all_copies_have_ended(monkeypatch):
+    monkeypatch.setattr(weights, "PART_BYTES", 100)
+    device = HostCopier()
+    plain, started = device.upload, []
+
+    def upload(address, host, nbytes, stream=None):
+        started.append(nbytes)
+        if len(started) == 1:
+            raise EngineError("a copy failed")
+        plain(address, host, nbytes, stream)
+
+    device.upload = upload
+    with pytest.raises(EngineError, match="a copy failed"):
+        Filler(device, addresses)(np.zeros(1000, np.uint8))
+    assert len(started) == 10 and len(device.copies) == 9

@@ -23,7 +23,7 @@ from ds4_backend.ops.cuda.compiler import Compiler
 from ds4_backend.ops.cuda.driver import Driver
 from ds4_backend.ops.cuda.launcher import CudaLauncher
 from ds4_backend.ops.cuda.programs import Programs
-from ds4_backend.ops.cuda.replay import Replay
+from ds4_backend.ops.cuda.replay import RecordingFailed, Replay
 from ds4_backend.ops.cuda.weights import Filler
 from ds4_backend.ops.kernels.handles import Step
 from ds4_backend.ops.kernels.kernel import Launcher, MlxLauncher
@@ -59,7 +59,12 @@ class CudaOps(KernelOps):
         if self.replay is None or not one_token_each(batch, rows):
             return super().compute(batch, state, rows, work)
         assert isinstance(state, KernelState)
-        return self.replay.run(self.planner.plan(batch), state, work)
+        try:
+            return self.replay.run(self.planner.plan(batch), state, work)
+        except RecordingFailed as error:  # nothing of this step has run
+            log.warning("%s; decoding goes on without CUDA graphs, which is slower", error)
+            self.replay = None
+            return super().compute(batch, state, rows, work)
 
     def begin(self, batch: Batch, state: State) -> Step:
         if self.replay is None or self.replay.plan is None:
@@ -110,7 +115,7 @@ def make_launcher() -> Launcher:
     # of this GPU and this MLX alone; MLX reads it when it compiles a kernel of its own for the first time
     os.environ.setdefault("MLX_PTX_CACHE_DIR", str(cache_folder() / "ptx" / version("mlx") / device_name()))
     try:
-        driver()
+        filler()  # the driver, the compiler, and a first kernel
         programs = Programs(translator(), cache_folder() / "cubin" / device_name())
     except EngineError as error:
         log.warning(

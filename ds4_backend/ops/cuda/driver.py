@@ -7,15 +7,17 @@ driver API (`cuda.h`), with the versions that it exports for them.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint, c_ulonglong, c_void_p
 from dataclasses import dataclass
 from typing import Any
 
 from ds4_backend.errors import EngineError
 
-NON_BLOCKING, THREAD_LOCAL = 1, 1
-"""CU_STREAM_NON_BLOCKING, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL."""
+NON_BLOCKING, RELAXED = 1, 2
+"""CU_STREAM_NON_BLOCKING, CU_STREAM_CAPTURE_MODE_RELAXED: what else happens meanwhile does not end the capture."""
 SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuInit": (c_uint,),
     "cuCtxGetCurrent": (POINTER(c_void_p),),
@@ -63,7 +65,10 @@ class Driver:
         except OSError as error:
             raise EngineError(f"NVIDIA's driver library cannot be opened ({error})") from None
         for name, arguments in SIGNATURES.items():
+            if not hasattr(self._library, name):
+                raise EngineError(f"NVIDIA's driver is too old: it has no {name}; the one for CUDA 12 or newer has it")
             getattr(self._library, name).argtypes = arguments
+        self._lock = threading.RLock()
         self("cuInit", 0)
         self.context = self._context()
         self.use()
@@ -88,6 +93,13 @@ class Driver:
     def use(self) -> None:
         """Make the context this thread's."""
         self("cuCtxSetCurrent", self.context)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """The stream is this thread's meanwhile: engines of other threads wait."""
+        with self._lock:
+            self.use()
+            yield
 
     def new_stream(self) -> int:
         """A stream that waits for no other."""
@@ -127,18 +139,24 @@ class Driver:
 
     def graph(self, calls: Sequence[Call]) -> int:
         """Launches one after another, ready to be launched as one."""
-        self("cuStreamBeginCapture_v2", self.stream, THREAD_LOCAL)
-        for call in calls:
-            pointers = (c_ulonglong * len(call.addresses))(*call.addresses)
-            places = (c_void_p * len(call.addresses))(
-                *(ctypes.addressof(pointers) + 8 * i for i in range(len(call.addresses)))
-            )
-            self("cuLaunchKernel", call.function, *call.groups, call.threads, 1, 1, 0, self.stream, places, None)
-        graph = self._captured()
-        ready = self._made("cuGraphInstantiateWithFlags", graph, 0)
-        self("cuGraphDestroy", graph)
+        self("cuStreamBeginCapture_v2", self.stream, RELAXED)
+        try:
+            for call in calls:
+                self._launch(call)
+        finally:  # also after an error: a stream left in capture takes nothing else
+            graph = self._captured()
+        try:
+            ready = self._made("cuGraphInstantiateWithFlags", graph, 0)
+        finally:
+            self("cuGraphDestroy", graph)
         self("cuGraphUpload", ready, self.stream)
         return ready
+
+    def _launch(self, call: Call) -> None:
+        pointers = (c_ulonglong * len(call.addresses))(*call.addresses)
+        first = ctypes.addressof(pointers)
+        places = (c_void_p * len(call.addresses))(*(first + 8 * i for i in range(len(call.addresses))))
+        self("cuLaunchKernel", call.function, *call.groups, call.threads, 1, 1, 0, self.stream, places, None)
 
     def _captured(self) -> int:
         graph = c_void_p()

@@ -10,12 +10,14 @@ from __future__ import annotations
 import ctypes
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ds4_backend.errors import EngineError
 from ds4_backend.ops.cuda.driver import Call
 from ds4_backend.ops.cuda.launcher import CudaLauncher
 from ds4_backend.ops.cuda.programs import Signature
@@ -29,10 +31,14 @@ LEAST_INTS = 4096
 """Room for a step's array at first: page tables of 400,000 tokens, and some hundred numbers beside them."""
 
 
+class RecordingFailed(EngineError):
+    """A kind of step could not be made a graph; its launches have not run."""
+
+
 class Device(Protocol):
     """What `driver.Driver` is to this module."""
 
-    def use(self) -> None: ...
+    def alone(self) -> AbstractContextManager[None]: ...
     def function(self, program: bytes, name: str) -> int: ...
     def allocate(self, nbytes: int) -> int: ...
     def free(self, address: int) -> None: ...
@@ -73,38 +79,42 @@ class Replay:
         self._functions: dict[str, int] = {}
         self._weights: dict[int, tuple[Any, int]] = {}
         self._state: dict[int, int] = {}
-        self._generation: tuple[int, int] = (0, 0)
+        self._generation: tuple[KernelState | None, int, int] = (None, 0, 0)
         self._seen = -1
         self._ints, self._room = LEAST_INTS, 0
         self._arena = self._host = self._host_bytes = 0
 
     def run(self, plan: Plan, state: KernelState, work: Callable[[], Any]) -> NDArray[np.float32]:
         """The host's copy of what `work` gives, float32; `work` is called only where this kind of step is new."""
-        self.device.use()
+        with self.device.alone():
+            return self._run(plan, state, work)
+
+    def _run(self, plan: Plan, state: KernelState, work: Callable[[], Any]) -> NDArray[np.float32]:
         if self._seen != self.launcher.by_mlx:
             self.settle(state)
             self._seen = self.launcher.by_mlx
-        if self._generation != (state.pages, state.slots):
+        if self._generation != (state, state.pages, state.slots):
             self._forget()
-            self._generation = (state.pages, state.slots)
+            self._generation = (state, state.pages, state.slots)
         if len(plan.array) > self._ints:
             self._forget()
             self._ints = 2 ** (len(plan.array) - 1).bit_length()
         key = _kind(plan)
-        graph = self._graphs.get(key) or self._record(key, plan, state, work)
+        graph = self._graphs.get(key) or self._recorded(key, plan, state, work)
         self._graphs.move_to_end(key)
         self.launcher.launches += graph.launches
         return self._launched(graph, plan)
 
     def close(self) -> None:
         """Give the memory back."""
-        self.device.use()
-        self._forget()
-        for give, address in ((self.device.free, self._arena), (self.device.unpin, self._host)):
-            if address:
-                give(address)
-        self._arena = self._host = self._room = self._host_bytes = 0
+        with self.device.alone():
+            self._forget()
+            arena, host, self._arena, self._host, self._room, self._host_bytes = self._arena, self._host, 0, 0, 0, 0
+            for give, address in ((self.device.free, arena), (self.device.unpin, host)):
+                if address:
+                    give(address)
         self._weights.clear()
+        self._generation = (None, 0, 0)
 
     # One step
 
@@ -122,11 +132,19 @@ class Replay:
     def _hold(self, nbytes: int) -> None:
         """At least so much pinned host memory."""
         if nbytes > self._host_bytes:
-            if self._host:
-                self.device.unpin(self._host)
-            self._host, self._host_bytes = self.device.pinned(nbytes), nbytes
+            old, self._host, self._host_bytes = self._host, 0, 0
+            if old:
+                self.device.unpin(old)
+            self._host = self.device.pinned(nbytes)
+            self._host_bytes = nbytes
 
     # Recording
+
+    def _recorded(self, key: tuple[Any, ...], plan: Plan, state: KernelState, work: Callable[[], Any]) -> Graph:
+        try:
+            return self._record(key, plan, state, work)
+        except EngineError as error:
+            raise RecordingFailed(f"a step could not be recorded: {error}") from error
 
     def _record(self, key: tuple[Any, ...], plan: Plan, state: KernelState, work: Callable[[], Any]) -> Graph:
         step, order = Made((self._ints,), "int32"), Made((8,), "int32")
@@ -184,10 +202,12 @@ class Replay:
     def _make_room(self, nbytes: int) -> None:
         if nbytes > self._room:
             self._forget()
-            if self._arena:
-                self.device.free(self._arena)
-            self._room = nbytes + nbytes // 2
-            self._arena = self.device.allocate(self._room)
+            old, self._arena, self._room = self._arena, 0, 0
+            if old:
+                self.device.free(old)
+            room = nbytes + nbytes // 2
+            self._arena = self.device.allocate(room)
+            self._room = room
 
     def _forget(self) -> None:
         """Drop all graphs: what they point to moves."""
@@ -201,4 +221,5 @@ def _kind(plan: Plan) -> tuple[Any, ...]:
     """What shapes and grids of a step depend on; everything else is read from its array."""
     splits = tuple((ratio, s.count) for ratio, s in plan.splits.items())
     closing = tuple(plan.closing.items())
-    return plan.tokens, plan.late, plan.selecting, plan.score_stride, plan.score_blocks, closing, splits
+    scores = (plan.score_stride, plan.score_blocks) if plan.selecting else ()
+    return plan.tokens, plan.late, scores, closing, splits

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from queue import SimpleQueue
 from typing import Any, Protocol
 
@@ -47,7 +47,11 @@ class Filler:
         (address,) = self.addresses([whole])
         starts = range(0, len(flat), PART_BYTES)
         self._make_lanes(min(THREADS, len(starts)))
-        list(self._threads.map(lambda start: self._copy(address + start, flat[start : start + PART_BYTES]), starts))
+        parts = [(address + start, flat[start : start + PART_BYTES]) for start in starts]
+        copies = [self._threads.submit(self._copy, *part) for part in parts]
+        wait(copies)  # all of them, before an error lets go of their target
+        for copy in copies:
+            copy.result()
         return whole
 
     def _make_lanes(self, count: int) -> None:

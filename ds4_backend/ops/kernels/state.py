@@ -18,6 +18,7 @@ from ds4_backend.gguf.geometry import CSA, HCA, PAGE_TOKENS, SLIDING, Geometry
 from ds4_backend.ops.base import Packed, Rows, State
 from ds4_backend.ops.kernels import bodies
 from ds4_backend.ops.kernels.kernel import Launcher
+from ds4_backend.ops.mlx.linear import on_device
 from ds4_backend.ops.numpy.state import lane_length, open_rows
 
 Places = list[tuple[int, int]]
@@ -103,7 +104,7 @@ class KernelState(State):
     def import_packed(self, pages: Sequence[int], packed: Packed) -> None:
         """One copy to the device for `UPLOAD_PAGES` pages, and a launch a layer that unpacks them into its pools."""
         for start in range(0, len(pages), UPLOAD_PAGES):
-            raw = mx.array(packed.raw[start : start + UPLOAD_PAGES])
+            raw = on_device(packed.raw[start : start + UPLOAD_PAGES])
             mx.eval(raw, *self.after)
             numbers = pages[start : start + UPLOAD_PAGES]
             mx.eval([self._unpack(layer, numbers, raw, packed) for layer in range(len(self.window))])

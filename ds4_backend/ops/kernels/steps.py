@@ -17,6 +17,8 @@ HEADER = 32
 KINDS = (SLIDING, CSA, HCA)
 SPLIT_ROWS = 32
 """Rows of a split of decode attention at least."""
+SPLIT_STEP = 4
+"""They come so many at a time, as far as there may be more; the last ones are empty, and weigh nothing."""
 SCORE_BLOCKS = 1056
 """Threadgroups of a scoring launch at most: eight for each of 132 processors."""
 SCORE_STEP = 8
@@ -119,7 +121,8 @@ class Planner:
         for ratio, rows in far.items():
             most = max(1, MOST_SPLITS // tokens)
             each = -(-max(SPLIT_ROWS, -(-(window + rows) // most)) // 16) * 16
-            splits[ratio] = Splits(-(-(window + rows) // each), each)
+            count = -(-(window + rows) // each)
+            splits[ratio] = Splits(max(count, min(_whole(count, SPLIT_STEP), most)), each)
         return splits
 
 

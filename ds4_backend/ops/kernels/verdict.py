@@ -66,8 +66,10 @@ def _tested(launcher: Launcher) -> frozenset[str]:
 
 
 def _digest() -> str:
-    """Of all texts and of MLX's version: either may change the verdict."""
-    digest = hashlib.sha256(version("mlx").encode())
-    for path in sorted(files(__package__).joinpath("text").iterdir(), key=lambda path: path.name):
-        digest.update(path.read_bytes())
+    """Of all texts, of the code that puts them together, and of MLX's version: each may change the verdict."""
+    digest, package = hashlib.sha256(version("mlx").encode()), files(__package__)
+    for folder in (package, package.joinpath("text")):
+        for path in sorted(folder.iterdir(), key=lambda path: path.name):
+            if path.name.endswith((".py", ".msl", ".h")):
+                digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
