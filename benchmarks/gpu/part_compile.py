@@ -24,26 +24,13 @@ from ds4_backend.model import Model
 from ds4_backend.model.weights import bind
 from ds4_backend.ops.kernels import ops as kernel_ops
 from ds4_backend.ops.kernels.bodies import HYPER_ALONE
+from ds4_backend.ops.kernels.kernel import Listener
 from ds4_backend.ops.kernels.ops import KernelOps
+from ds4_backend.ops.kernels.verdict import failed_families
 from ds4_backend.ops.mlx.linear import Blocks
 
 STEPS = ((1, 1), (2, 1), (4, 1), (8, 1), (1, 9), (1, HYPER_ALONE + 1))
 """Conversations, and tokens of each: decode of 1, 2, 4 and 8, and short and long prefill (more than 8 tokens)."""
-
-
-class Listener:
-    """Launches nothing, gives zeros, and keeps each kernel with the dtypes of its arrays."""
-
-    launches = 0
-
-    def __init__(self, language: str) -> None:
-        self.language = language
-        self.asked: dict[str, tuple[Any, tuple[str, ...]]] = {}
-
-    def run(self, kernel: Any, inputs: Any, outputs: Any, groups: tuple[int, int, int]) -> list[mx.array]:
-        given = (str(a.dtype).rpartition(".")[2] for a in inputs)
-        self.asked[kernel.name] = (kernel, (*given, *(dtype for _, dtype in outputs)))
-        return [mx.zeros(shape, getattr(mx, dtype)) for shape, dtype in outputs]
 
 
 def few_layers(g: Geometry) -> Geometry:
@@ -103,7 +90,8 @@ def compile_all(told: Any) -> dict[str, Any]:
     walk(blank_model(few_layers(options.geometry(told)), told.recipe, listener))
     launcher.programs.prepare(listener.asked.values())
     nbytes = sum(len(launcher.programs.get(signature)) for signature in listener.asked.values())
-    return {"kernels": len(listener.asked), "bytes": nbytes, "folder": str(launcher.programs.folder)}
+    wrong = sorted(failed_families(told.ops, lambda: launcher))  # the self-test, which a first load would wait for
+    return {"kernels": len(listener.asked), "bytes": nbytes, "families that failed": wrong}
 
 
 if __name__ == "__main__":

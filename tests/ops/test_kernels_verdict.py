@@ -9,6 +9,7 @@ from random_model import SMALL
 from ds4_backend import ops
 from ds4_backend.errors import SettingsError
 from ds4_backend.ops.kernels import selftest, verdict
+from ds4_backend.ops.kernels.kernel import Listener
 
 
 @pytest.fixture
@@ -45,6 +46,25 @@ def test_a_broken_file_is_written_anew(tested, tmp_path):
     path.write_text("{")
     assert verdict.failed_families("metal", object) == {"experts"}
     assert json.loads(path.read_text()) == {"failed": ["experts"]}
+
+
+@pytest.mark.slow
+def test_kernels_that_are_ours_to_compile_are_compiled_together_before_they_are_tested(monkeypatch):
+    class Programs:
+        prepared = ()
+
+        def prepare(self, signatures):
+            self.prepared = list(signatures)
+
+    class Launcher(Listener):
+        programs = Programs()
+
+    launcher = Launcher("cuda")
+    verdict._tested(launcher)  # zeros are wrong everywhere
+    assert {kernel.name for kernel, _ in launcher.programs.prepared} == set(launcher.asked)
+    assert {"project", "hyper", "attend", "top_k", "wide_up", "wide_tiles"} <= {
+        k.body for k, _ in launcher.asked.values()
+    }
 
 
 def test_what_fails_is_named_with_its_error(monkeypatch, caplog):

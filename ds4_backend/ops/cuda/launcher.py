@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ds4_backend.ops.cuda.programs import Programs
-from ds4_backend.ops.cuda.tape import Tape, dtype_name
-from ds4_backend.ops.kernels.kernel import Array, Kernel, Output
+from ds4_backend.ops.cuda.tape import Tape
+from ds4_backend.ops.kernels.kernel import Array, Kernel, Output, dtype_name
 
 
 class CudaLauncher:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ds4_backend.ops.kernels.kernel import Kernel, Output
+from ds4_backend.ops.kernels.kernel import Kernel, Output, dtype_name
 
 ITEM_BYTES = {"float32": 4, "int32": 4, "float16": 2}
 ALIGNMENT = 256
@@ -100,11 +100,6 @@ class Tape:
             if key not in stay:
                 last[number].append(made)
         return last
-
-
-def dtype_name(array: Any) -> str:
-    """As of NumPy: `float32`; MLX says `mlx.core.float32`."""
-    return str(array.dtype).rpartition(".")[2]
 
 
 def _aligned(nbytes: int) -> int:
