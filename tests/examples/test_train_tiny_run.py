@@ -134,7 +134,7 @@ def test_every_length_and_sight_that_is_drawn_was_prepared():
         assert sum(schedule.shares(part).values()) == pytest.approx(1)
         for length in schedule.shares(part):
             for chance in (0.0, 0.99):
-                assert schedule.sight(length, part, chance) in schedule.sights(length)
+                assert schedule.sight(length, part, chance) in schedule.sights(length, part)
     assert schedule.decay(0) == 1 and schedule.decay(1) == schedule.FLOOR
     assert schedule.rate(0, 0.0, 0.0) < 0.05 and schedule.rate(1000, 0.2, 0.2) == 1
 

@@ -39,9 +39,9 @@ def shares(part: float) -> dict[int, float]:
     return upto(SHARES, part)
 
 
-def sights(length: int) -> tuple[Sight, ...]:
-    """What steps of this length may see in the course of a run."""
-    early: tuple[Sight, ...] = ("all",) if length in shares(0) else ()
+def sights(length: int, part: float) -> tuple[Sight, ...]:
+    """What steps of this length may see from this part of a run on."""
+    early: tuple[Sight, ...] = ("all",) if part < ALL_UNTIL and length in shares(0) else ()
     return (*early, "chosen", "none") if length == SPREAD_ROW else (*early, "chosen")
 
 

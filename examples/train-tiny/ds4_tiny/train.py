@@ -57,7 +57,7 @@ def run(
 ) -> None:
     """The loop: `part` is how much of the time is gone, the same on every GPU."""
     log = Log(options.out if crew.rank == 0 else None, started)
-    trainer, average = ready(options, crew, feed, lengths, log)
+    trainer, average = ready(options, crew, feed, lengths, log, progress.seconds / max(60 * options.minutes, 1e-9))
     saver = Saver(options.out if crew.rank == 0 else None, trainer, average, progress)
     choose = random.Random(f"{options.seed} {progress.steps}")
     clock = Clock(crew, progress, 60 * options.minutes, started + 60 * options.until)
@@ -82,9 +82,9 @@ def run(
 
 
 def ready(
-    options: argparse.Namespace, crew: Crew, feed: Feed, lengths: list[int], log: Log
+    options: argparse.Namespace, crew: Crew, feed: Feed, lengths: list[int], log: Log, part: float
 ) -> tuple[Trainer, Average]:
-    """A trainer at its beginning or where it was left, with all its kinds of steps recorded."""
+    """A trainer at its beginning or where it was left, with all kinds of steps from this part on recorded."""
     shape = SMALL if options.small else TINY
     weights = new_weights(shape, options.seed)
     if options.weights:
@@ -93,7 +93,7 @@ def ready(
     count = sum(w.numel() for w in trainer.network.trained.values()) / 1e6
     log(f"{crew.size} x {crew.device}, {count:.1f} M weights, {options.tokens} tokens a step each, lengths {lengths}")
     begin = {name: value.clone() for name, value in trainer.state().items()}
-    trainer.prepare(feed.rows, [(length, sight) for length in lengths for sight in schedule.sights(length)])
+    trainer.prepare(feed.rows, [(length, sight) for length in lengths for sight in schedule.sights(length, part)])
     average = Average()
     state, average.values, average.part = checkpoint.load_state(options.out, crew.device) or (begin, {}, 0.0)
     trainer.restore(state)
