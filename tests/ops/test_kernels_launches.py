@@ -31,6 +31,7 @@ class BlankLauncher:
         self.asked = []
 
     def run(self, kernel, inputs, outputs, groups):
+        assert min(groups) > 0, f"{kernel.body}: CUDA refuses the empty grid {groups}"
         self.asked.append((kernel, list(inputs), groups))
         return [mx.zeros(shape, getattr(mx, dtype)) for shape, dtype in outputs]
 
@@ -143,7 +144,7 @@ def kernels_of(g: Geometry):
         yield from (bodies.combine(g, ratio, "float", 1), bodies.combine(g, ratio, "half", 8))
     yield from (bodies.score(g, True, 4096, stride, 0, index, "half", "half"), bodies.top_k(g), bodies.plan(g))
     for together in (1, 4):
-        yield from (bodies.hyper(g, "half", True, head, together, "half", not head) for head in (False, True))
+        yield from (bodies.hyper(g, "half", True, head, together, "half", not head, 256) for head in (False, True))
     yield from (bodies.spread(g, "half", post) for post in (False, True))
     d, f = g.embedding_length, g.expert_feed_forward_length
     how = Collapse(g.hyper_connection_count, d, 1e-6, 1e-6, 20)
@@ -170,7 +171,7 @@ def wide_kernels_of(g: Geometry):
     yield wide.project((Job("F16", 256, d, 0), Job("Q8_0", f, d, 256, paired=True, clamp=10.0)), 256 + f)
     for format in wide.FORMATS:
         yield wide.project((Job(format, 64, d, 0),), 64)
-        yield bodies.wide_up(g, format, False, 10.0, 2304)
+        yield bodies.wide_up(g, format, False, 10.0, 2304, 2)
         yield bodies.wide_down(g, format, "Q8_0", 2304, 256)
         yield wide.tiles(format, f, d, g.expert_used_count, 10.0)
         yield wide.tiles(format, d, f, g.expert_used_count, None)
@@ -194,11 +195,11 @@ def threadgroup_bytes(kernel):
 
 @pytest.mark.parametrize("g", [FLASH, PRO, TINY], ids=["flash", "pro", "tiny"])
 def test_every_kernel_keeps_to_what_any_gpu_has(g):
-    """32 KiB of threadgroup memory and 31 arrays (Metal), 1024 threads; MLX reads some names as something else."""
+    """32 KiB of threadgroup memory (on CUDA 48) and 31 arrays, 1024 threads; MLX reads some names as something else."""
     names = set()
     every = [*kernels_of(g), *wide_kernels_of(g)]
     for kernel in every:
-        assert threadgroup_bytes(kernel) <= 32 << 10, kernel.body
+        assert threadgroup_bytes(kernel) <= (48 if "mma" in kernel.libraries else 32) << 10, kernel.body
         assert len(kernel.inputs) + len(kernel.outputs) <= 31, kernel.body
         assert kernel.threads % 32 == 0 and kernel.threads <= 512, kernel.body
         for language in ("cuda",) if "mma" in kernel.libraries else ("metal", "cuda"):

@@ -50,7 +50,7 @@ def test_rows_that_close_come_with_the_rotation_of_their_windows_first_token():
 
 
 @pytest.mark.parametrize("start", [0, 2050, 8191, 131_071, 1_047_999])
-@pytest.mark.parametrize("count", [1, 8, 512])
+@pytest.mark.parametrize("count", [1, 8, 512, 2048])
 def test_splits_cover_every_row_and_stay_few(start, count):
     p = plan(Span(0, tuple(range(8192)), start, count), g=FLASH)
     end = start + count
@@ -61,6 +61,7 @@ def test_splits_cover_every_row_and_stay_few(start, count):
         assert (splits.count - SPLIT_STEP) * splits.rows < 128 + rows[ratio], "few splits are empty"
     assert p.selecting == (end // 4 > 512)
     assert p.score_stride >= end // 4
+    assert p.score_blocks >= 1, "CUDA refuses an empty grid"
 
 
 def test_a_page_table_is_converted_again_only_when_it_changed():

@@ -32,7 +32,7 @@ typedef Shares<K, 8> S;
 const Sixteen rows[2] = {sixteen<FORMAT, K>(w, ROWS, 0, lane), sixteen<FORMAT, K>(w, ROWS, 16, lane)};
 float acc[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
 if (warp < S::SPLIT) {
-  Held<FORMAT, false> column;
+  Held<FORMAT, false, false> column;
   column.lane = lane;
   column.x = x + lane / 4 * K;
   multiply_share<FORMAT, S::TILES, S::EACH, 2>(rows, column, acc, warp * S::EACH, lane, tables);
@@ -57,7 +57,7 @@ def test_a_tensor_product_takes_its_operands_as_nvidia_lays_them_out():
 @needs_compiler
 @pytest.mark.slow
 @pytest.mark.parametrize("name", wide.FORMATS)
-@pytest.mark.parametrize("columns", [256, 768, 2560])
+@pytest.mark.parametrize("columns", [256, 768, 2048, 2560])
 def test_sixteen_rows_times_eight_columns(name, columns):
     """Weights are exact: only x is rounded to float16. Widths that eight simdgroups share evenly, and not."""
     blocks, values = matrix(name, 21, columns)

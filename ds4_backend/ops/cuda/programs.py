@@ -36,7 +36,10 @@ def text(kernel: Kernel, dtypes: tuple[str, ...]) -> str:
     names = (*kernel.inputs, *kernel.outputs)
     read = ["const "] * len(kernel.inputs) + [""] * len(kernel.outputs)
     parts = ", ".join(f"{c}{C_TYPES[d]}* {n}" for c, d, n in zip(read, dtypes, names, strict=True))
-    return f'{kernel.header("cuda")}\nextern "C" __global__ void {kernel.name}({parts}) {{\n{kernel.source("cuda")}}}\n'
+    resident = kernel.constants.get("RESIDENT")  # threadgroups that a processor is to hold: so many registers
+    bounds = f"__launch_bounds__({kernel.threads}, {resident}) " if resident else ""
+    head = f'extern "C" __global__ void {bounds}{kernel.name}({parts})'
+    return f'{kernel.header("cuda")}\n{head} {{\n{kernel.source("cuda")}}}\n'
 
 
 class Programs:

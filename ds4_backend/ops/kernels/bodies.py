@@ -60,23 +60,31 @@ def heads_up(g: Geometry) -> int:
 
 
 @geometry_cache
-def hyper(g: Geometry, fn_type: str, post: bool, head: bool, together: int, y_type: str, narrow: bool) -> Kernel:
+def hyper(
+    g: Geometry, fn_type: str, post: bool, head: bool, together: int, y_type: str, narrow: bool, threads: int
+) -> Kernel:
     """(step, streams, y, mix, fn, scales, base, norm) -> (next streams, mix, x), a threadgroup `together` tokens.
 
     With `narrow` x comes as float16, too. GROUP rows of fn are on their way at once: as many as 255 registers allow.
     """
-    n, group = g.hyper_connection_count, (12 if together == 1 else 4) // (2 if fn_type == "float" else 1)
+    n, group = g.hyper_connection_count, (12 if threads == HYPER_THREADS else 6 if together == 1 else 4)
+    group //= 2 if fn_type == "float" else 1
     constants: dict[str, int | float | str] = {
         "D": g.embedding_length, "N": n, "MIXES": n if head else n * (n + 2), "POST": post, "HEAD": head, "FN": fn_type,
         "EPSILON": g.attention_layer_norm_rms_epsilon, "HC_EPSILON": g.hyper_connection_epsilon,
         "ROUNDS": g.hyper_connection_sinkhorn_iterations, "TOKENS": together, "GROUP": group, "Y": y_type,
+        "RESIDENT": 1,
     }  # fmt: skip
     inputs = ("step", "streams", "y", "mix", "fn", "scales", "base", "norm")
-    threads = HYPER_THREADS if together == 1 else HYPER_THREADS // 2
     libraries = ("step", "numbers", "fours", "hyper")
     outputs = ("next", "mixed", "x", *(("narrow",) if narrow else ()))
     parts = {"NARROW": "store_four(n, narrow + token * D + d);" if narrow else ""}
     return Kernel("hyper", inputs, outputs, threads, constants, libraries, parts)
+
+
+def hyper_threads(language: str, together: int) -> int:
+    """Threads of `hyper`: Metal may refuse more than 256 of a body that needs so many registers."""
+    return HYPER_THREADS // 2 if together > 1 else 2 * HYPER_THREADS if language == "cuda" else HYPER_THREADS
 
 
 def hyper_together(tokens: int) -> int:
@@ -354,12 +362,12 @@ def experts_down(g: Geometry, format: str, shared: str, shared_stride: int, shar
 
 
 @geometry_cache
-def wide_up(g: Geometry, format: str, hashed: bool, clamp: float, logits_stride: int) -> Kernel:
-    """(step, x, logits, bias, table, gate, up) -> (mid, chosen, shares)."""
+def wide_up(g: Geometry, format: str, hashed: bool, clamp: float, logits_stride: int, slots: int) -> Kernel:
+    """(step, x, logits, bias, table, gate, up) -> (mid, chosen, shares), a threadgroup `slots` experts of a token."""
     text, extra = wide.tables([format])
     constants = _expert_constants(g) | {
         "FORMAT": format, "HASHED": hashed, "CLAMP": float(clamp), "SCALE": float(g.expert_weights_scale),
-        "LOGITS_STRIDE": logits_stride, "WARPS": wide.WARPS, "SLOTS": wide.slots(g.expert_used_count),
+        "LOGITS_STRIDE": logits_stride, "WARPS": wide.WARPS, "SLOTS": slots, "RESIDENT": 2,
     }  # fmt: skip
     return Kernel(
         "wide_up", ("step", "x", "logits", "bias", "table", "gate", "up", *extra), ("mid", "chosen", "shares"),
@@ -373,6 +381,7 @@ def wide_down(g: Geometry, format: str, shared: str, shared_stride: int, shared_
     text, extra = wide.tables([format, shared])
     constants = _expert_constants(g) | {
         "FORMAT": format, "SHARED": shared, "SHARED_STRIDE": shared_stride, "SHARED_AT": shared_at, "WARPS": wide.WARPS,
+        "RESIDENT": 2,
     }  # fmt: skip
     return Kernel(
         "wide_down", ("mid", "chosen", "down", "shared_mid", "shared_down", *extra), ("y",), wide.THREADS, constants,

@@ -51,9 +51,10 @@ class Mixture:
             x = x.x
         hashed, widely = router.table is not None, self._wide(e.gate, e.down, e.shared_down)
         arguments = (g, e.gate.format_name, hashed, e.clamp, stride)
-        kernel = bodies.wide_up(*arguments) if widely else bodies.experts_up(*arguments)
         rows = wide.rows_of_block(e.gate.columns) if widely else GATE_ROWS
-        slots = wide.slots(used) if widely else 1
+        blocks = -(-g.expert_feed_forward_length // rows)
+        slots = wide.slots(used, blocks * tokens) if widely else 1
+        kernel = bodies.wide_up(*arguments, slots) if widely else bodies.experts_up(*arguments)
         bias, table = (step.array, router.table) if hashed else (router.bias, step.array)
         bias = x if hashed else bias
         pairs = max(tokens * used, 8)
@@ -61,7 +62,7 @@ class Mixture:
             kernel,
             [step.array, x, first, bias, table, e.gate.raw, e.up.raw, *self.products.table(e.gate, widely=widely)],
             [((tokens, used, g.expert_feed_forward_length), "float32"), ((pairs,), "int32"), ((pairs,), "float32")],
-            (-(-g.expert_feed_forward_length // rows), used // slots, tokens),
+            (blocks, used // slots, tokens),
         )
         return self._down(mid, chosen, first, e, stride, widely)
 

@@ -205,7 +205,8 @@ class KernelOps(Ops):
         outputs = [(x.shape, "float32"), ((tokens, n + n * n), "float32"), ((tokens, g.embedding_length), "float32")]
         outputs += [((tokens, g.embedding_length), "float16")] * narrow
         together = bodies.hyper_together(tokens)
-        kernel = bodies.hyper(g, hc.fn_type, post, head, together, type_name(y), narrow)
+        threads = bodies.hyper_threads(self.launcher.language, together)
+        kernel = bodies.hyper(g, hc.fn_type, post, head, together, type_name(y), narrow, threads)
         inputs = [step.array, x, y, mixed, hc.fn, hc.scales, hc.base, norm]
         return self.launcher.run(kernel, inputs, outputs, (-(-tokens // together), 1, 1))
 

@@ -80,7 +80,7 @@ class Planner:
         closing = {ratio: self._closing(parts, batch, ratio, at) for ratio, at in ((CSA, 7), (HCA, 10))}
         parts.add(13, batch.ids)
         splits = self._splits(visible, selecting, tokens)
-        blocks = min(_whole(visible // CSA, 32 * SCORE_STEP) // 32, SCORE_BLOCKS // tokens)
+        blocks = min(_whole(visible // CSA, 32 * SCORE_STEP) // 32, max(1, SCORE_BLOCKS // tokens))
         stride = _whole(visible // CSA, SCORE_ROUNDING)
         for at, value in ((0, tokens), (1, len(spans)), (14, selecting), (15, stride), (24, late), (25, blocks)):
             parts.header[at] = value

@@ -28,13 +28,12 @@ ENOUGH = 256
 PART = WARPS * 2 * 16 * COLUMNS + COLUMNS
 """Floats of `part`: every simdgroup's sums, and a factor a column."""
 LIBRARIES = ("numbers", "mma", "fragments")
-_FILL = """for (uint i = thread_index_in_threadgroup; i < 384; i += THREADS) {
+_FILL = """for (uint i = thread_index_in_threadgroup; i < 4 * 384; i += THREADS) {
   uint4 four;
-  four.x = four.y = four.z = four.w = iq2_picks[i];
-  *(threadgroup uint4*)(tables + 8 * i) = four;
-  *(threadgroup uint4*)(tables + 8 * i + 4) = four;
+  four.x = four.y = four.z = four.w = iq2_picks[i / 4];
+  *(threadgroup uint4*)(tables + 4 * i) = four;
 }
-if (thread_index_in_threadgroup == 0) tables[3072] = 0x406b5948u;
+if (thread_index_in_threadgroup == 0) tables[6144] = 0x406b5948u;
 """
 """The last word is 64 more than each magnitude, by its number."""
 
@@ -58,7 +57,7 @@ def takes(format: str, columns: int) -> bool:
 def tables(formats: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     """The text of `tables`, what IQ2_XXS picks values with, and the input to add; ends with a barrier."""
     reads = GRID in formats
-    text = f"threadgroup uint tables[{8 * (256 + 128) + 1 if reads else 1}];\n"
+    text = f"threadgroup uint tables[{16 * (256 + 128) + 1 if reads else 1}];\n"
     if reads:
         text += _FILL
     return text + "threadgroup_barrier(mem_flags::mem_threadgroup);", ("iq2_picks",) if reads else ()
@@ -75,9 +74,10 @@ def rows_of_block(columns: int, sixteens: int = 1) -> int:
     return WARPS // split(columns) * 16 * sixteens
 
 
-def slots(used: int) -> int:
-    """Experts of a token that a threadgroup goes through: Flash has 3 x 128 threadgroups, three for a processor."""
-    return 1 if used % 2 else 2
+def slots(used: int, blocks: int) -> int:
+    """Experts that a threadgroup of `wide_up` goes through, of the token's `used`; `blocks` threadgroups an expert, of
+    all tokens: as many as leave about three threadgroups for each processor."""
+    return max(n for n in range(1, used + 1) if used % n == 0 and (n == 1 or blocks * used // n >= ENOUGH * 3 // 2))
 
 
 def _sixteens(jobs: Sequence[Job]) -> int:
@@ -125,7 +125,7 @@ const uint token = lane / 4 < tokens ? lane / 4 : tokens - 1;
 const Sixteen rows[{len(pairs)}] = {{{sixteen}}};
 """
     group = f" + first / {job.rows // job.groups} * {job.columns}" if job.groups > 1 else ""
-    text += f"Held<{job.format}, {'true' if job.normed else 'false'}> column;\ncolumn.lane = lane;\n"
+    text += f"Held<{job.format}, {'true' if job.normed else 'false'}, false> column;\ncolumn.lane = lane;\n"
     text += f"column.x = {job.x} + ulong(token) * {stride}{group};\n"
     if job.normed:
         scales = f"part + {PART - COLUMNS}"
@@ -163,7 +163,7 @@ def tiles(format: str, rows: int, columns: int, used: int, clamp: float | None) 
     text, extra = tables([format])
     constants: dict[str, int | float | str] = {
         "FORMAT": format, "ROWS": rows, "K": columns, "USED": used, "PAIRED": clamp is not None,
-        "CLAMP": float(clamp or 0.0), "OUT": "float" if clamp is None else "half",
+        "CLAMP": float(clamp or 0.0), "OUT": "float" if clamp is None else "half", "RESIDENT": 3,
     }  # fmt: skip
     return Kernel(
         "wide_tiles", ("tiles", "order", "x", "w0", "w1", *extra), ("out",), 2 * PAIR_ROWS, constants,

@@ -1,5 +1,6 @@
 // The part of CUDA that bodies use, on the shim.
 #pragma once
+#define SHIM_SHARED_KIB 48
 #include "shim.h"
 #define __device__
 inline float __int_as_float(int i) { float f; memcpy(&f, &i, 4); return f; }
