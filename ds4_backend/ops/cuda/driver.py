@@ -68,7 +68,7 @@ class Driver:
             if not hasattr(self._library, name):
                 raise EngineError(f"NVIDIA's driver is too old: it has no {name}; the one for CUDA 12 or newer has it")
             getattr(self._library, name).argtypes = arguments
-        self._lock = threading.RLock()
+        self._lock, self._loaded = threading.RLock(), dict[bytes, int]()
         self("cuInit", 0)
         self.context = self._context()
         self.use()
@@ -106,8 +106,11 @@ class Driver:
         return self._made("cuStreamCreate", NON_BLOCKING)
 
     def function(self, cubin: bytes, name: str) -> int:
-        """A kernel of a compiled program; it stays loaded."""
-        return self._made("cuModuleGetFunction", self._made("cuModuleLoadData", cubin), name.encode())
+        """A kernel of a compiled program, which is loaded once for all models of the process, and stays."""
+        if cubin not in self._loaded:
+            module = self._made("cuModuleLoadData", cubin)
+            self._loaded[cubin] = self._made("cuModuleGetFunction", module, name.encode())
+        return self._loaded[cubin]
 
     def allocate(self, nbytes: int) -> int:
         """Device memory, as an address."""

@@ -15,9 +15,11 @@
 
 namespace shim {
 #ifndef SHIM_SHARED_KIB
-#define SHIM_SHARED_KIB 32  // Metal's
+#define SHIM_SHARED_KIB 32  // Metal's; one state for all programs of a process has room for CUDA's
 #endif
-constexpr int MAX_LANES = 1024, STACK = 256 << 10, SHARED_BYTES = SHIM_SHARED_KIB << 10;
+#define SHIM_QUOTED(x) #x
+#define SHIM_TEXT(x) SHIM_QUOTED(x)
+constexpr int MAX_LANES = 1024, STACK = 256 << 10, SHARED_BYTES = 48 << 10;
 enum State { READY, IN_SIMDGROUP, AT_BARRIER, DONE };
 
 #if defined(__x86_64__)
@@ -145,7 +147,7 @@ template <class T> T* shared(size_t count) {
   int& used = s.allocated[s.current];
   T* at = (T*)(s.shared + used);
   used += (int)((count * sizeof(T) + 31) / 32 * 32);
-  if (used > SHARED_BYTES) fail(SHIM_SHARED_KIB == 48 ? "more than 48 KiB of threadgroup memory" : "more than 32 KiB of threadgroup memory");
+  if (used > SHIM_SHARED_KIB << 10) fail("more than " SHIM_TEXT(SHIM_SHARED_KIB) " KiB of threadgroup memory");
   return at;
 }
 inline void barrier() { pause(AT_BARRIER, "barrier"); }
