@@ -8,6 +8,7 @@ transform, then blocks of 32, power-of-two scale, E2M1 values. Rounding is to ne
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,25 @@ from ds4_backend.gguf.geometry import CSA, Geometry
 
 ROW_BLOCK, INDEXER_BLOCK = 64, 32
 E4M3_MAX, E2M1_MAX = 448.0, 6.0
+E4M3_LEAST, E2M1_LEAST = 2.0**-6, 1.0
+"""Below these the steps stay as they are there."""
+E4M3_DIGITS, E2M1_DIGITS = 3, 1
+"""Behind the first."""
 
 Float = NDArray[np.float32]
+
+
+class _Bits:
+    """Where a float type keeps its digits. A power of two times `room[n]` leaves n digits room behind it."""
+
+    def __init__(self, float_type: type, int_type: type, digits: int) -> None:
+        self.int = int_type
+        self.mantissa, everything = int_type((1 << digits) - 1), (1 << 8 * int_type(0).nbytes - 1) - 1
+        self.exponent = int_type(everything ^ int(self.mantissa))
+        self.room = {n: float_type(1.5 * 2.0 ** (digits - n)) for n in (E2M1_DIGITS, E4M3_DIGITS)}
+
+
+FLOATS = {np.dtype(np.float32): _Bits(np.float32, np.int32, 23), np.dtype(np.float64): _Bits(np.float64, np.int64, 52)}
 
 
 def check_widths(g: Geometry) -> None:
@@ -43,7 +61,7 @@ def round_rows(rows: Float, rotary: int) -> Float:
     blocks = plain.reshape(*plain.shape[:-1], -1, ROW_BLOCK)
     largest = np.maximum(np.abs(blocks).max(-1, keepdims=True), np.float32(1e-4))
     scale = power_of_two_scale(largest, E4M3_MAX)
-    out[..., : out.shape[-1] - rotary] = (_e4m3(blocks / scale) * scale).reshape(plain.shape)
+    out[..., : out.shape[-1] - rotary] = _rounded(blocks, scale * E4M3_LEAST, E4M3_DIGITS).reshape(plain.shape)
     return out.astype(np.float16).astype(np.float32)
 
 
@@ -54,28 +72,24 @@ def round_indexer(rows: Float) -> Float:
     mixed = (rows.astype(np.float64) @ _hadamard(width)).reshape(*rows.shape[:-1], -1, INDEXER_BLOCK)
     largest = np.maximum(np.abs(mixed).max(-1, keepdims=True), 6 * 2.0**-126)
     scale = power_of_two_scale(largest, E2M1_MAX)
-    return (_e2m1(mixed / scale) * scale).astype(np.float32).reshape(rows.shape)
+    return _rounded(mixed, scale * E2M1_LEAST, E2M1_DIGITS).astype(np.float32).reshape(rows.shape)
 
 
-def power_of_two_scale(largest: NDArray[np.floating], top: float) -> NDArray[np.floating]:
+def power_of_two_scale(largest: NDArray[Any], top: float) -> NDArray[Any]:
     """2^ceil(log2(largest / top)), exact at powers of two: the scale of a block with this largest magnitude."""
-    mantissa, exponent = np.frexp(largest / top)  # mantissa in [0.5, 1)
-    return np.ldexp(np.ones_like(largest), exponent - (mantissa == 0.5))
+    f = FLOATS[largest.dtype]
+    bits: NDArray[Any] = (largest / top).view(f.int)
+    return ((bits + f.mantissa) & f.exponent).view(largest.dtype)  # any digit carries into the exponent
 
 
-def _e4m3(values: Float) -> Float:
-    """Round to 4 exponent and 3 mantissa bits; saturates at 448."""
-    size = np.minimum(np.abs(values), E4M3_MAX)
-    exponent = np.maximum(np.frexp(size)[1], -5)  # below 2^-6 the step stays 2^-9
-    step = np.ldexp(np.float32(1), exponent - 4)
-    return np.copysign(np.minimum(np.rint(size / step) * step, E4M3_MAX), values)
-
-
-def _e2m1(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Round to 0, .5, 1, 1.5, 2, 3, 4, 6; saturates at 6."""
-    size = np.minimum(np.abs(values), E2M1_MAX)
-    step = np.where(size < 2, 0.5, np.where(size < 4, 1.0, 2.0))
-    return np.copysign(np.rint(size / step) * step, values)
+def _rounded(values: NDArray[Any], least: Any, digits: int) -> NDArray[Any]:
+    """To so many binary digits behind the first, as if no value were below `least`: a number is added that leaves just
+    those digits room, and taken away again. The processor rounds to nearest, ties to even. Nothing has to be scaled, as
+    scales are powers of two, nor to saturate: they are such that no block's largest value needs it."""
+    f = FLOATS[values.dtype]
+    power = np.maximum((values.view(f.int) & f.exponent).view(values.dtype), least)  # 2^floor(log2 |v|)
+    power *= f.room[digits]
+    return np.copysign((values + power) - power, values)
 
 
 @functools.cache
