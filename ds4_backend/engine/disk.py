@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 GRID_TOKENS = 4096
 """A long prefill is saved this often, so that a crash or a cancelled request loses no more."""
+QUESTION_TOKENS = 64
+"""So far before a prompt's end a tail lies, too: often a long text and a question are one message, and another question
+follows about the same text."""
+STOPPED_TURNS = 6
+"""Turns for whose ends the reading of a prompt stops; the store keeps no more either."""
 SHOWN_TOKENS = 16
 """How much of both texts a miss shows from where they part."""
 
@@ -124,15 +129,21 @@ class Recorder:
     """Saves one request's state: its full pages once, and tails at the places where a later prompt may part from it.
 
     Tails lie at page boundaries, where nothing is open and they are small: at the one below each message boundary,
-    every 4,096 tokens, below the prompt's end, and at the last one that the answer passes.
+    every 4,096 tokens, below the prompt's end and where another question could follow the same text, and at the last
+    one that the answer passes.
     """
 
     def __init__(self, disk: DiskCache, prompt: Encoded) -> None:
         self._disk = disk
         self._chain = Chain(disk.fingerprint, prompt.ids)
         self._tails = tail_places(len(prompt.ids), prompt.boundaries)
+        self._stops = stops(self._tails)
         self._end = len(prompt.ids)
         self._latest: tuple[int, bytes] | None = None
+
+    def next_stop(self, position: int) -> int | None:
+        """Where the prompt's next chunk must end at the latest, so that a tail can be saved there."""
+        return next((stop for stop in self._stops if stop > position), None)
 
     def passed(self, sequence: Sequence, answer: tuple[int, ...] = ()) -> None:
         """The sequence has grown, never past a page's end at once; `answer` are the tokens read that belong to it."""
@@ -165,8 +176,15 @@ def tail_places(prompt: int, boundaries: Seq[int]) -> dict[int, Use]:
 
     places = {position: Use.GRID for position in range(GRID_TOKENS, prompt, GRID_TOKENS)}
     places |= {below(boundary): Use.TURN for boundary in boundaries[1:]}
+    places[below(max(prompt - QUESTION_TOKENS, 0))] = Use.TURN
     places[below(prompt - 1)] = Use.PROMPT
     if boundaries:
         places[below(boundaries[0])] = Use.PREFIX
     places.pop(0, None)
     return places
+
+
+def stops(places: dict[int, Use]) -> list[int]:
+    """The places for which a chunk is cut, in order. Short chunks are slow on a GPU, so only the last turns count."""
+    turns = sorted(position for position, use in places.items() if use == Use.TURN)
+    return sorted(places.keys() - set(turns[:-STOPPED_TURNS]))

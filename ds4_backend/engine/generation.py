@@ -151,7 +151,8 @@ class Generation:
         end = len(self._prompt)
         channel.put(self.now())
         while True:
-            stop = chunk_end(len(self._read), end, self._pace.chunk())
+            wanted = self._recorder.next_stop(len(self._read)) if self._recorder else None
+            stop = chunk_end(len(self._read), end, self._pace.chunk(), wanted)
             logits = yield from self._feed(sequence, self._prompt[len(self._read) : stop], prompt=True)
             if self._recorder:
                 self._recorder.passed(sequence)

@@ -46,13 +46,14 @@ class Pace:
         self.decode_per_second = _mean(self.decode_per_second, tokens, seconds)
 
 
-def chunk_end(position: int, end: int, chunk: int) -> int:
-    """Where the chunk that begins at `position` ends: at a multiple of `chunk`, one token before the end, or the end.
+def chunk_end(position: int, end: int, chunk: int, stop: int | None = None) -> int:
+    """Where the chunk that begins at `position` ends: at a multiple of `chunk`, one token before the end, or the end;
+    at `stop` if that comes first.
 
     The grid starts at position 0, so that a resumed prompt is cut where a fresh one is.
     """
     grid = (position // chunk + 1) * chunk
-    return min(grid, end - 1) if position < end - 1 else end
+    return min(grid, end - 1, stop or end) if position < end - 1 else end
 
 
 def _mean(before: float, tokens: int, seconds: float) -> float:

@@ -19,8 +19,8 @@ from ds4_backend.cache.keys import Chain
 from ds4_backend.cache.records import Use
 from ds4_backend.cache.store import Store
 from ds4_backend.connect import connect
-from ds4_backend.engine.disk import DiskCache, tail_places
-from ds4_backend.model import load, load_model
+from ds4_backend.engine.disk import DiskCache, stops, tail_places
+from ds4_backend.model import Model, load, load_model
 from ds4_backend.types import End, Message, Request, Sampling, TextDelta, Tool
 
 WORDS = ["the", "river", "runs", "past", "an", "old", "mill", "and", "people", "meet", "there", "to", "talk"]
@@ -159,7 +159,7 @@ def test_a_folder_that_cannot_be_made_costs_a_warning_and_no_answer(tmp_path, mo
 def test_a_miss_shows_the_first_text_that_differs(folder):
     system, text = Message("system", LONG[:500]), LONG[:1500]  # more than one page, and more than three
     ask(system, Message("user", text + " What is 3 times 12?"), max_tokens=4)
-    _, end = ask(system, Message("user", text[:1200] + " ZEBRA " + text[1200:]), max_tokens=4)
+    _, end = ask(system, Message("user", text[:750] + " ZEBRA " + text[750:]), max_tokens=4)
     cache = end.metadata["cache"]
     assert end.usage.cached == 128
     assert cache["reason"] == "no-tail"  # whole pages matched above it, but a tail lies below the message only
@@ -240,7 +240,40 @@ def test_tails_lie_below_message_boundaries_on_a_grid_and_below_the_end():
         1_408: Use.TURN,
         4_096: Use.GRID,
         8_192: Use.GRID,
+        9_856: Use.TURN,
         9_984: Use.PROMPT,
     }
     assert tail_places(100, (10, 90)) == {}
     assert tail_places(129, (3,)) == {128: Use.PROMPT}
+
+
+def test_chunks_are_cut_where_tails_are_saved_but_for_turns_of_long_ago():
+    cut = stops(tail_places(20_000, (700, *range(1_500, 19_500, 1_000))))
+    ends, turns = {640, 4_096, 8_192, 12_288, 19_968}, {14_464, 15_488, 16_384, 17_408, 18_432, 19_840}
+    assert cut == sorted(ends | turns)
+
+
+@pytest.mark.parametrize("chunk", [128, 2048])
+def test_another_question_about_the_same_text_finds_it_read_where_a_page_ends_in_the_question(
+    folder, monkeypatch, chunk
+):
+    monkeypatch.setattr(Model, "prefill_tokens", chunk)
+
+    def about(words, question):
+        return Message("user", f"{' '.join(LONG.split()[:words])}\n{question}")
+
+    with connect("ds4-tiny") as engine:
+        counted = {
+            w: engine.count_tokens(Request((about(w, "What is 3 times 12?"),), thinking=False)) for w in range(400, 500)
+        }
+    words = next(w for w, tokens in counted.items() if 2 <= tokens % 128 <= 8)
+    ask(about(words, "What is 3 times 12?"))
+    usage = ask(about(words, "Add 12 and 30"))[1].usage
+    assert usage.cached >= usage.input - 64 - 128
+
+
+def test_long_chunks_are_cut_below_the_system_text(folder, monkeypatch):
+    monkeypatch.setattr(Model, "prefill_tokens", 2048)
+    first = ask(*QUESTION)[1]
+    second = ask(QUESTION[0], Message("user", "What is the capital of France?"))[1]
+    assert second.usage.cached >= 128 * ((first.usage.input - 40) // 128)

@@ -26,6 +26,12 @@ def test_chunks_end_on_a_grid_from_position_zero(start: int, end: int, expected:
     assert ends == expected
 
 
+def test_a_chunk_is_cut_where_a_tail_is_to_be_saved() -> None:
+    assert chunk_end(0, 5000, 2048, 640) == 640
+    assert chunk_end(640, 5000, 2048, 4992) == 2048
+    assert chunk_end(4096, 5000, 2048, None) == 4999
+
+
 def test_a_lone_prompt_is_read_in_the_chunks_that_suit_the_model() -> None:
     pace = Pace(2048)
     pace.read(2048, 8.0)
