@@ -56,11 +56,17 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--imatrix", action="store_true", help=f"{' and '.join(WEIGHED)} a second time, with imatrix")
     parser.add_argument("--model", nargs="+", default=[catalog.TINY], help="files to question if no folder is given")
     parser.add_argument("--dialect", default="0731", help="the checkpoint's prompt dialect")
-    parser.add_argument("--cache-simulation", action=argparse.BooleanOptionalAction, default=False)
+    parser.add_argument("--cache-simulation", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--cases", type=int, default=20, help="questions of each family")
     parser.add_argument("--seed", type=int, default=EXAM_SEED)
     parser.add_argument("--json", action="store_true")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.checkpoint and not (options.checkpoint / "tokenizer.json").exists():
+        parser.error(
+            f"{options.checkpoint} has no tokenizer.json, so no question can be asked; what a training left becomes a "
+            "whole folder by examples/train-tiny/convert.py PARTS OUT.gguf --folder FOLDER"
+        )
+    return options
 
 
 def named(models: list[str]) -> Iterator[tuple[str, Path]]:

@@ -28,5 +28,5 @@ def test_it_is_a_flash_like_network_in_the_flash_recipe():
         metadata = dict(file.metadata)
     assert geometry.attention_compress_ratios == (0, 0, 4, 128, 4, 128, 4)
     assert formats["blk.6.ffn_up_exps.weight"] == "IQ2_XXS" and formats["blk.6.ffn_down_exps.weight"] == "Q2_K"
-    assert (metadata["ds4.dialect"], metadata["ds4.cache_simulation"]) == ("0731", False)
+    assert (metadata["ds4.dialect"], metadata["ds4.cache_simulation"]) == ("0731", True)
     assert metadata["general.license"] == "mit"

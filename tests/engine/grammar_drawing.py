@@ -19,6 +19,8 @@ BUDGET = 3000
 CLOSING = 8.5
 """Added to the logits of what closes a string, an object, an array or an argument. A quote is one token in 4,096: even
 odds would fill a string for hours. Together the other tokens of a standard normal row weigh e^8.8."""
+AWAITED = ("@",)
+"""What an address cannot end without: as rare, and as likely made."""
 
 
 @functools.cache
@@ -34,7 +36,7 @@ def drawn_answer(seed: int, **asked: Any) -> list[int] | None:
     Raises RequestError as `drawer_for` does.
     """
     tokenizer, rng = tiny_tokenizer(), np.random.default_rng(seed)
-    bias = {tokenizer.token_id(text): CLOSING for text in (*CLOSERS, DSML)} | {tokenizer.eos: CLOSING}
+    bias = {tokenizer.token_id(text): CLOSING for text in (*CLOSERS, *AWAITED, DSML)} | {tokenizer.eos: CLOSING}
     request = Request((Message("user", "?"),), sampling=Sampling(1.0, seed=seed, logit_bias=bias), **asked)
     drawer = drawer_for(request, False, tokenizer, budget=BUDGET)
     answer: list[int] = []

@@ -93,7 +93,7 @@ def test_in_auto_the_model_calls_when_it_wants_and_writes_when_it_wants(tiny: Lo
 
 
 def test_with_none_no_call_comes_and_the_prompt_is_the_same(tiny: LocalEngine) -> None:
-    options = {"tools": (WEATHER,), "max_tokens": 45}  # a whole call takes 41
+    options = {"tools": (WEATHER,), "max_tokens": 45}  # a whole call takes 43
     asked, kept = (ask("What is the weather in Paris?", tool_choice=c, **options) for c in ("auto", "none"))
     events = list(tiny.chat(kept))
     assert not calls_of(events)

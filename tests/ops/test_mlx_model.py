@@ -129,9 +129,14 @@ def test_logits_over_three_pages():
 
 
 @pytest.mark.slow
-def test_logits_of_the_embedded_model():
-    path = files("ds4_backend") / "assets" / "ds4-tiny.gguf"
-    ids = random_ids(272, seed=6)
-    numpy_model, mlx_model = (load_model(str(path), ops=name) for name in ("numpy", "mlx"))
-    ids = [i % numpy_model.geometry.vocab_size for i in ids]
-    assert_same_logits(*(run(model, ids, [128, 128, 12, 1, 3]) for model in (numpy_model, mlx_model)))
+@pytest.mark.parametrize("simulated", [False, True])
+def test_logits_of_the_embedded_model(simulated):
+    """With the simulation rows differ by a code's step here and there, and random ids lie near ties of the router."""
+    path = str(files("ds4_backend") / "assets" / "ds4-tiny.gguf")
+    models = [load_model(path, ops=name, cache_simulation=simulated) for name in ("numpy", "mlx")]
+    ids = [i % models[0].geometry.vocab_size for i in random_ids(272, seed=6)]
+    expected, got = (run(model, ids, [128, 128, 12, 1, 3]) for model in models)
+    if not simulated:
+        return assert_same_logits(expected, got)
+    assert np.quantile(np.abs(got - expected).max(1), 0.95) < 0.3
+    assert (got.argmax(1) == expected.argmax(1)).mean() > 0.98

@@ -63,7 +63,7 @@ def test_it_calls_a_tool() -> None:
 
 def test_the_end_of_an_answer_is_logged_with_its_numbers(run: Run) -> None:
     result = run(*GREEDY, "-u", "-o", "seed", "5", "What is 3 times 12?")
-    assert "Token usage: 13 input" in result.stderr
+    assert "Token usage: 14 input" in result.stderr
     (log,) = json.loads(run("logs", "--json").stdout)
     end = log["response_json"]
     assert (end["model"], end["finish_reason"], end["finish_cause"], end["seed"]) == ("ds4-tiny", "stop", "eos", 5)
