@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 GRID_TOKENS = 4096
 """A long prefill is saved this often, so that a crash or a cancelled request loses no more."""
-QUESTION_TOKENS = 64
-"""So far before a prompt's end a tail lies, too: often a long text and a question are one message, and another question
-follows about the same text."""
+QUESTION_TOKENS, AGAIN_TOKENS = 64, 2048
+"""So far before a prompt's end a tail lies, too, unless one lies so closely below: often a long text and a question are
+one message, and another question follows about the same text."""
 STOPPED_TURNS = 6
 """Turns for whose ends the reading of a prompt stops; the store keeps no more either."""
 SHOWN_TOKENS = 16
@@ -176,10 +176,12 @@ def tail_places(prompt: int, boundaries: Seq[int]) -> dict[int, Use]:
 
     places = {position: Use.GRID for position in range(GRID_TOKENS, prompt, GRID_TOKENS)}
     places |= {below(boundary): Use.TURN for boundary in boundaries[1:]}
-    places[below(max(prompt - QUESTION_TOKENS, 0))] = Use.TURN
-    places[below(prompt - 1)] = Use.PROMPT
-    if boundaries:
-        places[below(boundaries[0])] = Use.PREFIX
+    places |= {below(boundary): Use.PREFIX for boundary in boundaries[:1]}
+    question = below(max(prompt - QUESTION_TOKENS, 0))
+    if question - max((place for place in places if place <= question), default=0) >= AGAIN_TOKENS:
+        places[question] = Use.TURN
+    if places.get(below(prompt - 1)) != Use.PREFIX:
+        places[below(prompt - 1)] = Use.PROMPT
     places.pop(0, None)
     return places
 
