@@ -126,6 +126,7 @@ class Driver:
         return self._made("cuMemAllocHost_v2", nbytes)
 
     def unpin(self, address: int) -> None:
+        self.use()  # whoever drops an array last may be any thread
         self("cuMemFreeHost", address)
 
     def upload(self, address: int, host: int, nbytes: int, stream: int | None = None) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ds4_backend.errors import EngineError
 from ds4_backend.ops.cuda.driver import Call
+from ds4_backend.ops.cuda.landing import Landing
 from ds4_backend.ops.cuda.launcher import CudaLauncher
 from ds4_backend.ops.cuda.programs import Signature
 from ds4_backend.ops.cuda.tape import Made, Tape
@@ -83,6 +84,7 @@ class Replay:
         self._seen = -1
         self._ints, self._room = LEAST_INTS, 0
         self._arena = self._host = self._host_bytes = 0
+        self._landing = Landing(device)
 
     def run(self, plan: Plan, state: KernelState, work: Callable[[], Any]) -> NDArray[np.float32]:
         """The host's copy of what `work` gives, float32; `work` is called only where this kind of step is new."""
@@ -113,21 +115,21 @@ class Replay:
             for give, address in ((self.device.free, arena), (self.device.unpin, host)):
                 if address:
                     give(address)
+            self._landing.close()
         self._weights.clear()
         self._generation = (None, 0, 0)
 
     # One step
 
     def _launched(self, graph: Graph, plan: Plan) -> NDArray[np.float32]:
-        size = int(np.prod(graph.shape))
-        self._hold(max(4 * size, 4 * self._ints))
+        self._hold(4 * self._ints)
         ctypes.memmove(self._host, plan.array.ctypes.data, plan.array.nbytes)
+        found, address = self._landing.array(graph.shape)
         self.device.upload(self._arena, self._host, plan.array.nbytes)
         self.device.launch(graph.handle)
-        self.device.download(self._host, self._arena + graph.output, 4 * size)
+        self.device.download(address, self._arena + graph.output, found.nbytes)
         self.device.synchronize()
-        found = (ctypes.c_float * size).from_address(self._host)
-        return np.ctypeslib.as_array(found).reshape(graph.shape).copy()
+        return found
 
     def _hold(self, nbytes: int) -> None:
         """At least so much pinned host memory."""
