@@ -278,6 +278,7 @@ def test_another_question_about_the_same_text_finds_it_read_where_a_page_ends_in
     assert usage.cached >= usage.input - 64 - 128
 
 
+@pytest.mark.slow
 def test_long_chunks_are_cut_below_the_system_text(folder, monkeypatch):
     monkeypatch.setattr(Model, "prefill_tokens", 2048)
     first = ask(*QUESTION)[1]

@@ -44,6 +44,7 @@ def steps(of: Trainer, batch: Any, count: int, sight: Sight = "chosen") -> None:
         of.train(*batch, sight=sight, rate=0.01, matrix_rate=0.02, prompt_weight=0.1)
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_goes_on_as_if_it_had_not(tmp_path):
     batch = pack(vocabulary.load(), Draw(4), 256, 1)
     through, stopped = trainer(), trainer()
@@ -71,6 +72,7 @@ def test_weights_alone_will_do_to_go_on_and_another_networks_will_not():
         second.restore({})
 
 
+@pytest.mark.slow
 def test_recording_every_kind_of_step_beforehand_changes_nothing(monkeypatch):
     recorded: list[Any] = []
 

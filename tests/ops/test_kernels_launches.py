@@ -193,7 +193,7 @@ def threadgroup_bytes(kernel):
     return total
 
 
-@pytest.mark.parametrize("g", [FLASH, PRO, TINY], ids=["flash", "pro", "tiny"])
+@pytest.mark.parametrize("g", [FLASH, pytest.param(PRO, marks=pytest.mark.slow), TINY], ids=["flash", "pro", "tiny"])
 def test_every_kernel_keeps_to_what_any_gpu_has(g):
     """32 KiB of threadgroup memory (on CUDA 48) and 31 arrays, 1024 threads; MLX reads some names as something else."""
     names = set()
