@@ -6,7 +6,7 @@ import pytest
 from kernel_shim import COMPILER, WHY_NOT, ShimLauncher
 from test_kernels_products import RNG, header, matrix, normal
 
-from ds4_backend.ops.kernels import wide
+from ds4_backend.ops.kernels import kernel, wide
 from ds4_backend.ops.kernels.kernel import Kernel
 from ds4_backend.ops.kernels.products import Products
 from ds4_backend.ops.kernels.projections import Job
@@ -24,9 +24,22 @@ y[g * 8 + 2 * t + 1] = c[1];
 y[(g + 8) * 8 + 2 * t] = c[2];
 y[(g + 8) * 8 + 2 * t + 1] = c[3];
 """
+BYTES = """
+const uint lane = thread_index_in_simdgroup, g = lane / 4, t = lane % 4;
+device const uint* a = (device const uint*)left;
+device const uint* b = (device const uint*)right;
+int c[4] = {1, 1, 1, 1};
+whole_product(c, a[g * 8 + t], a[(g + 8) * 8 + t], a[g * 8 + t + 4], a[(g + 8) * 8 + t + 4],
+              b[g * 8 + t], b[g * 8 + t + 4]);
+y[g * 8 + 2 * t] = c[0];
+y[g * 8 + 2 * t + 1] = c[1];
+y[(g + 8) * 8 + 2 * t] = c[2];
+y[(g + 8) * 8 + 2 * t + 1] = c[3];
+"""
 SHARE = """
 const uint lane = thread_index_in_simdgroup, warp = simdgroup_index_in_threadgroup;
 threadgroup float part[2 * 16 * 8 * 8];
+STAGE
 TABLES
 typedef Shares<K, 8> S;
 const Sixteen rows[2] = {sixteen<FORMAT, K>(w, ROWS, 0, lane), sixteen<FORMAT, K>(w, ROWS, 16, lane)};
@@ -35,7 +48,8 @@ if (warp < S::SPLIT) {
   Held<FORMAT, false, false> column;
   column.lane = lane;
   column.x = x + lane / 4 * K;
-  multiply_share<FORMAT, S::TILES, S::EACH, 2>(rows, column, acc, warp * S::EACH, lane, tables);
+  multiply_rows<Fragment<FORMAT>, S::TILES, S::EACH, 2, COPIED>(rows, column, acc, warp * S::EACH, lane, warp, stage,
+                                                               tables);
   store_share<8>(acc, part + warp * 128, lane);
   store_share<8>(acc + 4, part + (S::SPLIT + warp) * 128, lane);
 }
@@ -43,15 +57,88 @@ threadgroup_barrier(mem_flags::mem_threadgroup);
 for (uint i = thread_index_in_threadgroup; i < ROWS * 8; i += THREADS)
   y[i] = sum_shares<S::SPLIT, 8>(part, i / 8, i % 8);
 """
+COLUMN = """
+const uint lane = thread_index_in_simdgroup, warp = simdgroup_index_in_threadgroup;
+typedef Digit<FORMAT> P;
+threadgroup float part[2 * 16 * 8];
+threadgroup uint4 xs[K / 256 * P::RECORD];
+STAGE
+fill_digits<P, K, 8>(x, xs, lane, warp);
+TABLES
+typedef Shares<K, 8> S;
+const Sixteen rows[2] = {sixteen<FORMAT, K>(w, ROWS, 0, lane), sixteen<FORMAT, K>(w, ROWS, 16, lane)};
+float acc[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+if (warp < S::SPLIT) {
+  Kept<P> column;
+  column.records = xs;
+  column.lane = lane;
+  multiply_rows<P, S::TILES, S::EACH, 2, COPIED>(rows, column, acc, warp * S::EACH, lane, warp, stage, tables);
+  store_column(acc, part + warp * 16, lane);
+  store_column(acc + 4, part + (S::SPLIT + warp) * 16, lane);
+}
+threadgroup_barrier(mem_flags::mem_threadgroup);
+for (uint i = thread_index_in_threadgroup; i < ROWS; i += THREADS) y[i] = sum_shares<S::SPLIT, 1>(part, i, 0);
+"""
 
 
 @needs_compiler
 def test_a_tensor_product_takes_its_operands_as_nvidia_lays_them_out():
     a, b = (normal(rows, 16).astype(np.float16) for rows in (16, 8))
-    kernel = Kernel("append", ("left", "right"), ("y",), 32, {}, ("mma",), {"BODY": PRIMITIVE})
-    (got,) = ShimLauncher("cuda").run(kernel, [mx.array(a), mx.array(b)], [((16, 8), "float32")], (1, 1, 1))
+    body = Kernel("append", ("left", "right"), ("y",), 32, {}, ("mma",), {"BODY": PRIMITIVE})
+    (got,) = ShimLauncher("cuda").run(body, [mx.array(a), mx.array(b)], [((16, 8), "float32")], (1, 1, 1))
     wanted = 1 + a.astype(np.float32) @ b.astype(np.float32).T
     np.testing.assert_allclose(np.array(got), wanted, rtol=1e-5, atol=1e-5)
+
+
+@needs_compiler
+def test_a_product_of_bytes_takes_its_operands_as_nvidia_lays_them_out():
+    a, b = (RNG.integers(-128, 128, (rows, 32), np.int8) for rows in (16, 8))
+    body = Kernel("append", ("left", "right"), ("y",), 32, {}, ("mma",), {"BODY": BYTES})
+    inputs = [mx.array(a.view(np.int32)), mx.array(b.view(np.int32))]
+    (got,) = ShimLauncher("cuda").run(body, inputs, [((16, 8), "float32")], (1, 1, 1))
+    np.testing.assert_array_equal(np.array(got), 1 + a.astype(np.int32) @ b.astype(np.int32).T)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("name", kernel.DIGITS)
+@pytest.mark.parametrize("columns", [256, 768, 2048, 2560])
+def test_sixteen_rows_times_one_column_of_whole_numbers(name, columns):
+    """All sums are exact: what is off is x, by half of 1 / 32512 of its tile's largest value at most. The first tile
+    has a value that dwarfs the others, the last is all zeros."""
+    blocks, values = matrix(name, 21, columns)
+    x = normal(1, columns)
+    x[0, 7] = 300
+    if columns > 256:
+        x[0, -256:] = 0
+    text, extra = wide.tables([name], digits=True)
+    constants = {"K": columns, "ROWS": 21, "FORMAT": name}
+    parts = {"BODY": COLUMN.replace("STAGE", wide.stage([name])).replace("TABLES", text)}
+    body = Kernel("append", ("w", "x", *extra), ("y",), 256, constants, (*wide.LIBRARIES, "digits"), parts)
+    launcher = ShimLauncher("cuda")
+    inputs = [blocks.raw, mx.array(x), *Products(launcher).table(blocks, widely=True)]
+    (got,) = launcher.run(body, inputs, [((21,), "float32")], (1, 1, 1))
+    tiles = x.reshape(-1, 256)
+    step = np.abs(tiles).max(1, keepdims=True) / 32512
+    bound = (0.51 * step * np.abs(values).reshape(21, -1, 256)).sum((1, 2)) + 1e-6 * np.abs(values * x).sum(1)
+    wanted = values @ x[0]
+    assert (np.abs(np.array(got) - wanted) <= bound).all()
+    rounded = (np.round(tiles / np.maximum(step, 1e-30)) * step).reshape(-1)
+    np.testing.assert_allclose(np.array(got), values @ rounded, atol=3e-5 * np.abs(wanted).max(), rtol=0)
+
+
+@needs_compiler
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_column_that_is_no_number_does_not_become_one(bad):
+    """Digits would be whole numbers whatever they were made of: the scale carries it."""
+    blocks, _ = matrix("Q8_0", 21, 512)
+    x = normal(1, 512)
+    x[0, 300] = bad
+    parts = {"BODY": COLUMN.replace("STAGE", wide.stage(["Q8_0"])).replace("TABLES", wide.tables(["Q8_0"])[0])}
+    constants = {"K": 512, "ROWS": 21, "FORMAT": "Q8_0"}
+    body = Kernel("append", ("w", "x"), ("y",), 256, constants, (*wide.LIBRARIES, "digits"), parts)
+    (got,) = ShimLauncher("cuda").run(body, [blocks.raw, mx.array(x)], [((21,), "float32")], (1, 1, 1))
+    assert not np.isfinite(np.array(got)).any()
 
 
 @needs_compiler
@@ -64,11 +151,11 @@ def test_sixteen_rows_times_eight_columns(name, columns):
     x = normal(8, columns)
     text, extra = wide.tables([name])
     constants = {"K": columns, "ROWS": 21, "FORMAT": name}
-    kernel = Kernel("append", ("w", "x", *extra), ("y",), 256, constants, wide.LIBRARIES,
-                    {"BODY": SHARE.replace("TABLES", text)})  # fmt: skip
+    text = SHARE.replace("STAGE", wide.stage([name])).replace("TABLES", text)
+    body = Kernel("append", ("w", "x", *extra), ("y",), 256, constants, wide.LIBRARIES, {"BODY": text})
     launcher = ShimLauncher("cuda")
     inputs = [blocks.raw, mx.array(x), *Products(launcher).table(blocks, widely=True)]
-    (got,) = launcher.run(kernel, inputs, [((21, 8), "float32")], (1, 1, 1))
+    (got,) = launcher.run(body, inputs, [((21, 8), "float32")], (1, 1, 1))
     wanted = values @ x.astype(np.float16).astype(np.float32).T
     np.testing.assert_allclose(np.array(got), wanted, atol=2e-5 * np.abs(wanted).max(), rtol=0)
 

@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec
 
 from ds4_backend.gguf.geometry import CSA, HCA, PAGE_TOKENS, SLIDING, Geometry
 from ds4_backend.ops.kernels import wide
+from ds4_backend.ops.kernels.generator import compact, source
 from ds4_backend.ops.kernels.kernel import Kernel
 from ds4_backend.ops.kernels.projections import (
     GATE_ROWS,
@@ -93,17 +94,30 @@ def hyper_together(tokens: int) -> int:
 
 
 @geometry_cache
-def spread(g: Geometry, fn_type: str, post: bool) -> Kernel:
-    """(streams, y, mix, fn) -> (next streams, sums), of one token; `project` with `collapse` goes on from there."""
+def spread(g: Geometry, fn_type: str, post: bool, finish: bool = False) -> Kernel:
+    """(streams, y, mix, fn) -> (next streams, sums), of one token; `project` with `collapse` goes on from there.
+
+    With `finish` also of several, and (..., scales, base, norm, counters) -> (..., mix, x): CUDA's alone.
+    """
     n = g.hyper_connection_count
     constants: dict[str, int | float | str] = {
         "D": g.embedding_length, "N": n, "MIXES": n * (n + 2), "POST": post, "FN": fn_type
     }  # fmt: skip
-    return Kernel("spread", ("streams", "y", "mix", "fn"), ("next", "sums"), THREADS, constants, ("numbers", "hyper"))
+    inputs, outputs, libraries = ("streams", "y", "mix", "fn"), ("next", "sums"), ("numbers", "hyper")
+    if not finish:
+        return Kernel("spread", inputs, outputs, THREADS, constants, libraries, {"FINISH": ""})
+    constants |= {
+        "EPSILON": g.attention_layer_norm_rms_epsilon, "HC_EPSILON": g.hyper_connection_epsilon,
+        "ROUNDS": g.hyper_connection_sinkhorn_iterations,
+    }  # fmt: skip
+    return Kernel(
+        "spread", (*inputs, "scales", "base", "norm", "counters"), (*outputs, "mixed", "x"), THREADS, constants,
+        (*libraries, "fours", "collapse"), {"FINISH": compact(source("part_finish.msl"))},
+    )  # fmt: skip
 
 
 def spread_shape(g: Geometry) -> tuple[int, int]:
-    """Shape of `sums`; the second is how many threadgroups `spread` has."""
+    """Shape of a token's `sums`; the second is how many threadgroups `spread` has."""
     n = g.hyper_connection_count
     return n * (n + 2) + n * (n + 1) // 2, -(-g.embedding_length // 128)
 
@@ -198,11 +212,11 @@ def append(
     """(step, p, kv_norm, window, after, lanes..., [norm, weights]) -> (rows, done, [out]): rows into rings and pools,
     and in decode the query projections in the same launch, `widely` on tensor cores. `columns` holds the window row's
     column first."""
-    from ds4_backend.ops.kernels.generator import compact, source
-
     texts = _lane_texts(columns[1:], stride, ratio)
     close = {CSA: "part_close_csa.msl", HCA: "part_close_hca.msl"}.get(ratio)
-    table, extra = (wide.tables if widely else grid_table)([job.format for job in jobs])
+    formats = [job.format for job in jobs]
+    table, extra = (wide.tables if widely else grid_table)(formats)
+    table = wide.stage(formats) + table if widely else table
     text = compact(source("part_append.msl"))
     text = text.replace("CLOSE_ROWS", compact(source(close)) if close else "").replace("GRID_TABLE", table)
     text = text.replace("KEEP_LANES", _keep_calls(texts, ratio, "token"))
@@ -219,7 +233,7 @@ def append(
         text += "}\n}\n"
     constants = _row_constants(g, ratio, simulated) | {
         "P_STRIDE": stride, "P": p_type, "KV_AT": columns[0],
-        "PART": wide.PART if widely else part_size(slots) if jobs else 1,
+        "PART": wide.PART if widely else part_size(slots) if jobs else 1, **({"RESIDENT": 2} if widely else {}),
     }  # fmt: skip
     return Kernel(
         "append",
@@ -364,28 +378,40 @@ def experts_down(g: Geometry, format: str, shared: str, shared_stride: int, shar
 @geometry_cache
 def wide_up(g: Geometry, format: str, hashed: bool, clamp: float, logits_stride: int, slots: int) -> Kernel:
     """(step, x, logits, bias, table, gate, up) -> (mid, chosen, shares), a threadgroup `slots` experts of a token."""
-    text, extra = wide.tables([format])
+    digits, depth, part = format in wide.RECORDS, g.embedding_length, wide.part_of(format)
+    text, extra = wide.tables([format], digits=digits)
     constants = _expert_constants(g) | {
         "FORMAT": format, "HASHED": hashed, "CLAMP": float(clamp), "SCALE": float(g.expert_weights_scale),
-        "LOGITS_STRIDE": logits_stride, "WARPS": wide.WARPS, "SLOTS": slots, "RESIDENT": 2,
+        "LOGITS_STRIDE": logits_stride, "WARPS": wide.WARPS, "SLOTS": slots, "RESIDENT": 3 if digits else 2,
+        "HELD": depth // wide.TILE * wide.RECORDS[format] if digits else depth // 8,
+        "PART": part, "COLUMN": f"Kept<{part}>" if digits else "Column",
     }  # fmt: skip
+    x = "x + ulong(token) * D, xs"
+    fill = f"fill_digits<PART, D, WARPS>({x}, lane, warp);" if digits else f"fill_column<FORMAT, D>({x}, tid, THREADS);"
+    libraries = ("step", *wide.LIBRARIES, "digits" if digits else "column", "sorting", "routing")
     return Kernel(
         "wide_up", ("step", "x", "logits", "bias", "table", "gate", "up", *extra), ("mid", "chosen", "shares"),
-        wide.THREADS, constants, ("step", *wide.LIBRARIES, "column", "sorting", "routing"), {"TABLES": text},
+        wide.THREADS, constants, libraries, {"TABLES": text, "FILL": fill},
     )  # fmt: skip
 
 
 @geometry_cache
-def wide_down(g: Geometry, format: str, shared: str, shared_stride: int, shared_at: int) -> Kernel:
-    """(mid, chosen, down, shared_mid, shared_down) -> y."""
-    text, extra = wide.tables([format, shared])
+def wide_down(g: Geometry, format: str, shared: str, shared_stride: int, shared_at: int, sixteens: int) -> Kernel:
+    """(mid, chosen, down, shared_mid, shared_down) -> y, a simdgroup `sixteens` times sixteen rows."""
+    part, beside = (wide.part_of(f) for f in (format, shared))
+
+    def column(format: str, part: str) -> str:
+        return f"Own<{part}>" if format in wide.RECORDS else f"Held<{format}, false, true>"
+
+    text, extra = wide.tables([format, shared], digits=True)
     constants = _expert_constants(g) | {
         "FORMAT": format, "SHARED": shared, "SHARED_STRIDE": shared_stride, "SHARED_AT": shared_at, "WARPS": wide.WARPS,
-        "RESIDENT": 2,
+        "RESIDENT": 2, "SIXTEENS": sixteens, "HELD": max(wide.RECORDS.get(f, 1) for f in (format, shared)),
+        "PART": part, "COLUMN": column(format, part), "SHARED_PART": beside, "BESIDE": column(shared, beside),
     }  # fmt: skip
     return Kernel(
         "wide_down", ("mid", "chosen", "down", "shared_mid", "shared_down", *extra), ("y",), wide.THREADS, constants,
-        wide.LIBRARIES, {"TABLES": text},
+        (*wide.LIBRARIES, "digits"), {"TABLES": wide.stage([format, shared]) + text},
     )  # fmt: skip
 
 

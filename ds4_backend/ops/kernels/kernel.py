@@ -13,6 +13,8 @@ from ds4_backend.ops.kernels.generator import compact, header, render, source
 
 FORMATS = ("F32", "F16", "BF16", "Q8_0", "Q2_K", "Q4_K", "IQ2_XXS", "MXFP4")
 """The block formats that kernels decode."""
+DIGITS = ("Q8_0", "Q2_K", "IQ2_XXS")
+"""Those that are multiplied as whole numbers, too: `text/digits.msl`."""
 
 Array = Any
 Output = tuple[tuple[int, ...], str]
@@ -46,11 +48,12 @@ class Kernel:
     def header(self, language: str) -> str:
         """What goes before the kernel in a language: its libraries, and the block formats that it names."""
         named = [f for f in FORMATS if re.search(rf"\b{f}\b", self.text)]
-        of_formats = {"blocks": "format", "fragments": "fragment"}
+        of_formats = {"blocks": "format", "fragments": "fragment", "digits": "digits"}
         libraries: list[str] = []
         for library in self.libraries:
             libraries.append(library)
-            libraries += [f"{of_formats[library]}_{f}" for f in named if library in of_formats]
+            known = DIGITS if library == "digits" else FORMATS
+            libraries += [f"{of_formats[library]}_{f}" for f in named if library in of_formats and f in known]
         return header(tuple(libraries), language)
 
     def source(self, language: str) -> str:

@@ -71,8 +71,9 @@ class Mixture:
     ) -> mx.array:
         g, tokens = self.g, mid.shape[0]
         arguments = (g, e.down.format_name, e.shared_down.format_name, stride, self.shared_at)
-        kernel = bodies.wide_down(*arguments) if widely else bodies.experts_down(*arguments)
-        rows = wide.rows_of_block(e.down.columns) if widely else DOWN_ROWS
+        sixteens = wide.sixteens_down(g.embedding_length, e.down.columns, tokens) if widely else 1
+        kernel = bodies.wide_down(*arguments, sixteens) if widely else bodies.experts_down(*arguments)
+        rows = wide.rows_of_block(e.down.columns, sixteens) if widely else DOWN_ROWS
         table = self.products.table(e.down, e.shared_down, widely=widely)
         (y,) = self.launcher.run(
             kernel,

@@ -74,6 +74,8 @@ class KernelOps(Ops):
             geometry.hyper_connection_count, geometry.embedding_length, geometry.attention_layer_norm_rms_epsilon,
             geometry.hyper_connection_epsilon, geometry.hyper_connection_sinkhorn_iterations,
         )  # fmt: skip
+        self._counters = mx.zeros((MOST_TOKENS,), mx.int32)
+        """How many threadgroups of a token are done; zeros between launches."""
         self._current: Step
         self._since = 0
 
@@ -124,6 +126,9 @@ class KernelOps(Ops):
         if self._apart and self._current.tokens == 1:
             collapsed = self._spread(streams, hc, norm)
             return collapsed, Gates(collapsed.streams, collapsed)
+        if self._apart and self.launcher.language == "cuda" and self._current.tokens <= MOST_TOKENS:
+            now, mixed, x = self._spread_and_finish(streams, hc, norm)
+            return x, Gates(now, mixed)
         now, mixed, x, *half = self._hyper(streams, hc, norm, self._current, narrow=self._narrow())
         return Normed(x, *half) if half else x, Gates(now, mixed)
 
@@ -219,6 +224,20 @@ class KernelOps(Ops):
         kernel = bodies.spread(g, hc.fn_type, post)
         now, sums = self.launcher.run(kernel, [x, y, mixed, hc.fn], outputs, (blocks, 1, 1))
         return Collapsed(now, sums, hc, norm, self._how)
+
+    def _spread_and_finish(
+        self, streams: mx.array | Spread, hc: HyperWeights, norm: mx.array
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        """Several tokens' (streams as they are now, mix, x)."""
+        g, post = self.geometry, isinstance(streams, Spread)
+        before, y, mixed = streams if isinstance(streams, Spread) else (streams, streams, streams)
+        (count, blocks), n, tokens = bodies.spread_shape(g), g.hyper_connection_count, before.shape[0]
+        shapes = (before.shape, (tokens, count, blocks), (tokens, n + n * n), (tokens, g.embedding_length))
+        kernel = bodies.spread(g, hc.fn_type, post, True)
+        inputs = [before, y, mixed, hc.fn, hc.scales, hc.base, norm, self._counters]
+        outputs = [(shape, "float32") for shape in shapes]
+        now, _, mix, x = self.launcher.run(kernel, inputs, outputs, (blocks, tokens, 1))
+        return now, mix, x
 
     def _hand_over(self, array: mx.array, step: Step) -> None:
         """Let the device begin while Python builds the next layers."""

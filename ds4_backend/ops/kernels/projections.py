@@ -201,6 +201,6 @@ def project(jobs: tuple[Job, ...], slots: int, out_stride: int, collapse: Collap
         ("out", "mixed", "collapsed") if collapse else ("out",),
         THREADS,
         {"PART": part_size(slots)},
-        libraries=("step", "numbers", *libraries, *(("hyper", "collapse") if collapse else ())),
+        libraries=("step", "numbers", *libraries, *(("hyper", "collapse", "collapse_slice") if collapse else ())),
         parts={"GRID_TABLE": table, "PARTS": text},
     )

@@ -233,6 +233,7 @@ def all_tests() -> Iterator[Trial]:
             yield Trial(f"project {format}", "products", _project(format, FEW))
     yield Trial("decode", "products", _project("Q8_0", MANY))
     yield Trial("hyper", "hyper", _hyper(FEW))
+    yield Trial("hyper alone", "hyper", _hyper(MANY))
     yield Trial("hyper together", "hyper", _hyper(HYPER_ALONE + 2))
     yield Trial("spread", "hyper", _spread)
     yield Trial("head", "hyper", _head)

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ds4_backend.ops.kernels.kernel import Kernel
+from ds4_backend.ops.kernels.kernel import DIGITS, Kernel
 from ds4_backend.ops.kernels.projections import GRID, Job
 
 FORMATS = ("F16", "Q8_0", "Q2_K", "Q4_K", "IQ2_XXS", "MXFP4")
@@ -28,14 +28,16 @@ ENOUGH = 256
 PART = WARPS * 2 * 16 * COLUMNS + COLUMNS
 """Floats of `part`: every simdgroup's sums, and a factor a column."""
 LIBRARIES = ("numbers", "mma", "fragments")
+RECORDS = dict(zip(DIGITS, (33, 37, 33), strict=True))
+"""Formats that one column is multiplied with as whole numbers, and the size of a tile of x then, in sixteens of bytes."""
 _FILL = """for (uint i = thread_index_in_threadgroup; i < 4 * 384; i += THREADS) {
   uint4 four;
   four.x = four.y = four.z = four.w = iq2_picks[i / 4];
   *(threadgroup uint4*)(tables + 4 * i) = four;
 }
-if (thread_index_in_threadgroup == 0) tables[6144] = 0x406b5948u;
 """
-"""The last word is 64 more than each magnitude, by its number."""
+_LAST = "if (thread_index_in_threadgroup == 0) tables[6144] = 0x406b5948u;\n"
+"""64 more than each magnitude, by its number."""
 
 
 def picks(magnitudes: NDArray[np.uint8]) -> NDArray[np.uint32]:
@@ -54,13 +56,20 @@ def takes(format: str, columns: int) -> bool:
     return format in FORMATS and columns % TILE == 0
 
 
-def tables(formats: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+def tables(formats: Sequence[str], *, digits: bool = False) -> tuple[str, tuple[str, ...]]:
     """The text of `tables`, what IQ2_XXS picks values with, and the input to add; ends with a barrier."""
-    reads = GRID in formats
-    text = f"threadgroup uint tables[{16 * (256 + 128) + 1 if reads else 1}];\n"
-    if reads:
-        text += _FILL
-    return text + "threadgroup_barrier(mem_flags::mem_threadgroup);", ("iq2_picks",) if reads else ()
+    barrier = "threadgroup_barrier(mem_flags::mem_threadgroup);"
+    if GRID not in formats:
+        return f"threadgroup uint tables[1];\n{barrier}", ()
+    last = "Digit<IQ2_XXS>::fill(tables, thread_index_in_threadgroup, THREADS);\n" if digits else _LAST
+    size = 16 * (256 + 128) + (512 if digits else 1)
+    return f"threadgroup uint tables[{size}];\n{_FILL}{last}{barrier}", ("iq2_picks",)
+
+
+def stage(formats: Sequence[str]) -> str:
+    """The text of `stage`, what rows of Q8_0 come through, and whether they do: IQ2_XXS's tables leave no room."""
+    copied = "Q8_0" in formats and GRID not in formats
+    return f"threadgroup uint4 stage[{WARPS * 16 * 18 if copied else 1}];\nconstexpr bool COPIED = {str(copied).lower()};\n"
 
 
 def split(columns: int) -> int:
@@ -72,6 +81,16 @@ def split(columns: int) -> int:
 def rows_of_block(columns: int, sixteens: int = 1) -> int:
     """Rows of a threadgroup whose simdgroups take so many times sixteen of a matrix."""
     return WARPS // split(columns) * 16 * sixteens
+
+
+def sixteens_down(rows: int, columns: int, tokens: int) -> int:
+    """Sixteens of rows of a simdgroup of `wide_down`: two share what is made of x where threadgroups are enough."""
+    return 2 if rows // rows_of_block(columns, 2) * tokens >= 2 * ENOUGH else 1
+
+
+def part_of(format: str) -> str:
+    """What multiplies one column with a format's rows, as a type of the texts."""
+    return f"{'Digit' if format in RECORDS else 'Fragment'}<{format}>"
 
 
 def slots(used: int, blocks: int) -> int:
@@ -131,7 +150,7 @@ const Sixteen rows[{len(pairs)}] = {{{sixteen}}};
         scales = f"part + {PART - COLUMNS}"
         text += f"share_scales<{job.columns}>({job.x}, {stride}, tokens, {epsilon!r}f, {scales}, lane, warp);\n"
         text += f"column.norm = norm;\ncolumn.scale = ({scales})[token];\n"
-    text += f"share_rows<{kind}, {WARPS}, {len(pairs)}, {COLUMNS}>(rows, column, part, lane, warp, tables);\n"
+    text += f"share_rows<{kind}, {WARPS}, {len(pairs)}, {COLUMNS}, COPIED>(rows, column, part, lane, warp, stage, tables);\n"
     total = f"sum_shares<S::SPLIT, {COLUMNS}>(part, "
     value = f"{total}r, t)"
     if job.paired:
@@ -152,8 +171,8 @@ def project(jobs: tuple[Job, ...], out_stride: int) -> Kernel:
     text, extra = tables([job.format for job in jobs])
     weights = tuple(f"w{i}" for i in range(sum(job.weights for job in jobs)))
     return Kernel(
-        "project", ("step", "x", *weights, *extra), ("out",), THREADS, {"PART": PART}, ("step", *LIBRARIES),
-        {"GRID_TABLE": text, "PARTS": parts_of(jobs, "out", str(out_stride))},
+        "project", ("step", "x", *weights, *extra), ("out",), THREADS, {"PART": PART, "RESIDENT": 2}, ("step", *LIBRARIES),
+        {"GRID_TABLE": stage([job.format for job in jobs]) + text, "PARTS": parts_of(jobs, "out", str(out_stride))},
     )  # fmt: skip
 
 

@@ -13,6 +13,18 @@ __device__ inline void tensor_product(float* c, uint a0, uint a1, uint a2, uint 
   asm(MMA
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
+// c [16, 8] += a [16, 32] b [32, 8], signed bytes. The same lanes, and of a lane four bytes side by side where two halves
+// were (PTX, mma.m16n8k32): a: columns 4t to 4t + 3, and 4t + 16 on; b: rows 4t to 4t + 3, and 4t + 16 on.
+#if __CUDA_ARCH__ < 800
+#define BYTE_MMA(c0, c1, a, b) "mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {" c0 "," c1 "},{" a "},{" b "},{" c0 "," c1 "};"
+#define WHOLE_MMA BYTE_MMA("%0", "%1", "%4", "%8") BYTE_MMA("%0", "%1", "%6", "%9") BYTE_MMA("%2", "%3", "%5", "%8") BYTE_MMA("%2", "%3", "%7", "%9")
+#else
+#define WHOLE_MMA "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+#endif
+__device__ inline void whole_product(int* c, uint a0, uint a1, uint a2, uint a3, uint b0, uint b1) {
+  asm(WHOLE_MMA
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
 // (word & mask) | more, and with ^: one instruction, which compilers do not find where two of the three are constants.
 __device__ inline uint masked_or(uint word, uint mask, uint more) {
   uint r;
@@ -29,6 +41,29 @@ __device__ inline uint pick_bytes(uint a, uint b, uint selector) {
   uint r;
   asm("prmt.b32 %0,%1,%2,%3;" : "=r"(r) : "r"(a), "r"(b), "r"(selector));
   return r;
+}
+// What threadgroup memory holds there, or zeros. Not a branch: compilers put products and shuffles behind that into both
+// ways, and lanes that went different ways then wait for each other for ever.
+__device__ inline uint4 load_where(bool wanted, const uint4* from) {
+  uint4 v;
+  asm volatile("{.reg .pred p; setp.ne.u32 p,%5,0; mov.b32 %0,0; mov.b32 %1,0; mov.b32 %2,0; mov.b32 %3,0;"
+               "@p ld.shared.v4.u32 {%0,%1,%2,%3},[%4];}"
+               : "=&r"(v.x), "=&r"(v.y), "=&r"(v.z), "=&r"(v.w)
+               : "r"((uint)__cvta_generic_to_shared(from)), "r"((uint)wanted) : "memory");
+  return v;
+}
+// Sixteen bytes to threadgroup memory, there after `copies_done` of the thread that began the copy.
+__device__ inline void copy_sixteen(uint4* to, const uchar* from) {
+#if __CUDA_ARCH__ < 800
+  *to = *(const uint4*)from;
+#else
+  asm volatile("cp.async.cg.shared.global [%0],[%1],16;" :: "r"((uint)__cvta_generic_to_shared(to)), "l"(from) : "memory");
+#endif
+}
+__device__ inline void copies_done() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
 }
 #endif
 // a b + c of both halves, rounded once.

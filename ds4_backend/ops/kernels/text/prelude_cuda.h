@@ -15,6 +15,13 @@ __device__ inline float smaller(float a, float b) { return a < b ? a : b; }
 __device__ inline float nearest_even(float x) { return rintf(x); }
 __device__ inline uint ones_in(uint x) { return __popc(x); }
 __device__ inline void count_one(uint* counter) { atomicAdd(counter, 1u); }
+// How many came before, once everything that this threadgroup wrote can be read by whoever comes later.
+__device__ inline uint take_number(uint* counter) {
+  __threadfence();
+  const uint number = atomicAdd(counter, 1u);
+  __threadfence();
+  return number;
+}
 // Byte i of a word less a number: the byte becomes the last digits of 2^23, which is quicker than a conversion.
 __device__ inline float byte_less(uint word, uint i, float less) {
   return __int_as_float(__byte_perm(word, 0x4b000000u, 0x7440u | i)) - (8388608.0f + less);
