@@ -29,7 +29,7 @@ PART = WARPS * 2 * 16 * COLUMNS + COLUMNS
 """Floats of `part`: every simdgroup's sums, and a factor a column."""
 LIBRARIES = ("numbers", "mma", "fragments")
 RECORDS = dict(zip(DIGITS, (33, 37, 33), strict=True))
-"""Formats that one column is multiplied with as whole numbers, and the size of a tile of x then, in sixteens of bytes."""
+"""Formats that one column is multiplied with as whole numbers; the size of a tile of x then, in sixteens of bytes."""
 _FILL = """for (uint i = thread_index_in_threadgroup; i < 4 * 384; i += THREADS) {
   uint4 four;
   four.x = four.y = four.z = four.w = iq2_picks[i / 4];
@@ -69,7 +69,8 @@ def tables(formats: Sequence[str], *, digits: bool = False) -> tuple[str, tuple[
 def stage(formats: Sequence[str]) -> str:
     """The text of `stage`, what rows of Q8_0 come through, and whether they do: IQ2_XXS's tables leave no room."""
     copied = "Q8_0" in formats and GRID not in formats
-    return f"threadgroup uint4 stage[{WARPS * 16 * 18 if copied else 1}];\nconstexpr bool COPIED = {str(copied).lower()};\n"
+    size = WARPS * 16 * 18 if copied else 1
+    return f"threadgroup uint4 stage[{size}];\nconstexpr bool COPIED = {str(copied).lower()};\n"
 
 
 def split(columns: int) -> int:
@@ -150,7 +151,8 @@ const Sixteen rows[{len(pairs)}] = {{{sixteen}}};
         scales = f"part + {PART - COLUMNS}"
         text += f"share_scales<{job.columns}>({job.x}, {stride}, tokens, {epsilon!r}f, {scales}, lane, warp);\n"
         text += f"column.norm = norm;\ncolumn.scale = ({scales})[token];\n"
-    text += f"share_rows<{kind}, {WARPS}, {len(pairs)}, {COLUMNS}, COPIED>(rows, column, part, lane, warp, stage, tables);\n"
+    shape = f"{kind}, {WARPS}, {len(pairs)}, {COLUMNS}, COPIED"
+    text += f"share_rows<{shape}>(rows, column, part, lane, warp, stage, tables);\n"
     total = f"sum_shares<S::SPLIT, {COLUMNS}>(part, "
     value = f"{total}r, t)"
     if job.paired:
@@ -170,9 +172,10 @@ def project(jobs: tuple[Job, ...], out_stride: int) -> Kernel:
     """out [T, out_stride] from `x` through the jobs' matrices `w0`, ..."""
     text, extra = tables([job.format for job in jobs])
     weights = tuple(f"w{i}" for i in range(sum(job.weights for job in jobs)))
+    parts = {"GRID_TABLE": stage([job.format for job in jobs]) + text, "PARTS": parts_of(jobs, "out", str(out_stride))}
     return Kernel(
-        "project", ("step", "x", *weights, *extra), ("out",), THREADS, {"PART": PART, "RESIDENT": 2}, ("step", *LIBRARIES),
-        {"GRID_TABLE": stage([job.format for job in jobs]) + text, "PARTS": parts_of(jobs, "out", str(out_stride))},
+        "project", ("step", "x", *weights, *extra), ("out",), THREADS, {"PART": PART, "RESIDENT": 2},
+        ("step", *LIBRARIES), parts,
     )  # fmt: skip
 
 
