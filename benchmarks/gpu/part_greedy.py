@@ -1,6 +1,7 @@
 """Part `greedy`: the embedded model's answers on this device beside the numpy ops', token by token.
 
-Where they part, `margin` says how far apart the numpy op's two likeliest tokens were: a near tie can fall either way.
+`margin` is the least distance, over an answer's tokens, between the numpy op's two likeliest: a near tie can fall
+either way. `half` says the same of the numpy ops when every op's inputs are rounded to float16, as a GPU may do it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import ds4_backend
 from ds4_backend.catalog.profile import profile_of
 from ds4_backend.chat import render
 from ds4_backend.gguf.reader import open_gguf
+from ds4_backend.measure.compare import HalfInputs
 from ds4_backend.measure.frontiers import prefill
 from ds4_backend.model import Model, load_model
 from ds4_backend.tokenizer import Tokenizer
@@ -29,6 +31,8 @@ PROMPTS = (
     "Spell the word lantern.", "Which is larger, 41 or 14?", "Count the words: one two three four",
     "Repeat: /var/log/nginx/access.log.3", "What can you do?", "Copy this id: 9f3c-77ab-e01d",
 )  # fmt: skip
+TEXTS = ("", "The river runs past the old mill and the orchard. " * 40)
+"""System texts: none, and one longer than the window."""
 TOKENS = 64
 ASSET = Path(ds4_backend.__file__).parent / "assets" / "ds4-tiny.gguf"
 
@@ -37,34 +41,42 @@ def answers(told: Any) -> dict[str, Any]:
     """Every prompt, plain and behind a text longer than the window, by both."""
     with open_gguf(ASSET) as file:
         profile, tokenizer = profile_of(file), Tokenizer.from_gguf(file.metadata)
-        models = [load_model(file, ops=ops, cache_simulation=profile.cache_simulation) for ops in ("numpy", told.ops)]
+        names = ("numpy", told.ops, "numpy")
+        reference, other, half = (load_model(file, ops=n, cache_simulation=profile.cache_simulation) for n in names)
+        half.ops = HalfInputs(half.geometry, cache_simulation=profile.cache_simulation)
         rows = []
         for text in PROMPTS[:2] if told.quick else PROMPTS:
-            for filler in ("", "The river runs past the old mill and the orchard. " * 40):
-                request = Request((Message("user", filler + text),), thinking=False)
+            for system in TEXTS:
+                messages = [Message("system", system)] * bool(system) + [Message("user", text)]
+                request = Request(tuple(messages), thinking=False)
                 ids = tokenizer.encode_segments(render(request, profile.dialect).segments)
-                rows.append({"prompt": text, "prompt_tokens": len(ids), **compared(*models, ids, tokenizer.eos)})
+                found, rounded = (compared(reference, one, ids, tokenizer.eos) for one in (other, half))
+                rows.append({"prompt": text, "prompt_tokens": len(ids), **found, "half": rounded})
                 results.partly("greedy", {"rows": rows})
-    return {"equal": sum(row["equal"] for row in rows), "of": len(rows), "rows": rows}
+    return {
+        "equal": sum(row["equal"] for row in rows), "equal_of_half": sum(row["half"]["equal"] for row in rows),
+        "of": len(rows), "rows": rows,
+    }  # fmt: skip
 
 
 def compared(reference: Model, other: Model, ids: list[int], eos: int) -> dict[str, Any]:
     """Greedy tokens of both, to the end or the first that differs."""
     sequences = [model.new_sequence() for model in (reference, other)]
     logits = [prefill(model, sequence, ids) for model, sequence in zip((reference, other), sequences, strict=True)]
-    error, count, equal = 0.0, 0, True
+    error, margin, count, equal = 0.0, float("inf"), 0, True
     while equal and count < TOKENS:
         error = max(error, float(np.abs(logits[0] - logits[1]).max()))
+        second, first = np.sort(logits[0])[-2:]
+        margin = min(margin, float(first - second))
         best, found = (int(one.argmax()) for one in logits)
         equal = best == found
         count += equal
         if best == eos or not equal:
             break
         logits = [m.forward([(s, [best])])[0] for m, s in zip((reference, other), sequences, strict=True)]
-    second, first = np.sort(logits[0])[-2:]
     for sequence in sequences:
         sequence.release()
-    return {"equal": equal, "tokens": count, "largest_difference": error, "margin": float(first - second)}
+    return {"equal": equal, "tokens": count, "largest_difference": error, "margin": margin}
 
 
 if __name__ == "__main__":
