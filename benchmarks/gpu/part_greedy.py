@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import options
 import results
+from numpy.typing import NDArray
 
 import ds4_backend
 from ds4_backend.catalog.profile import profile_of
@@ -34,11 +35,12 @@ PROMPTS = (
 TEXTS = ("", "The river runs past the old mill and the orchard. " * 40)
 """System texts: none, and one longer than the window."""
 TOKENS = 64
+Logits = NDArray[np.float32]
 ASSET = Path(ds4_backend.__file__).parent / "assets" / "ds4-tiny.gguf"
 
 
 def answers(told: Any) -> dict[str, Any]:
-    """Every prompt, plain and behind a text longer than the window, by both."""
+    """Every prompt, alone and behind a system text longer than the window."""
     with open_gguf(ASSET) as file:
         profile, tokenizer = profile_of(file), Tokenizer.from_gguf(file.metadata)
         names = ("numpy", told.ops, "numpy")
@@ -50,7 +52,8 @@ def answers(told: Any) -> dict[str, Any]:
                 messages = [Message("system", system)] * bool(system) + [Message("user", text)]
                 request = Request(tuple(messages), thinking=False)
                 ids = tokenizer.encode_segments(render(request, profile.dialect).segments)
-                found, rounded = (compared(reference, one, ids, tokenizer.eos) for one in (other, half))
+                wanted = answer(reference, ids, tokenizer.eos)
+                found, rounded = (compared(wanted, one, ids) for one in (other, half))
                 rows.append({"prompt": text, "prompt_tokens": len(ids), **found, "half": rounded})
                 results.partly("greedy", {"rows": rows})
     return {
@@ -59,24 +62,31 @@ def answers(told: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def compared(reference: Model, other: Model, ids: list[int], eos: int) -> dict[str, Any]:
-    """Greedy tokens of both, to the end or the first that differs."""
-    sequences = [model.new_sequence() for model in (reference, other)]
-    logits = [prefill(model, sequence, ids) for model, sequence in zip((reference, other), sequences, strict=True)]
-    error, margin, count, equal = 0.0, float("inf"), 0, True
-    while equal and count < TOKENS:
-        error = max(error, float(np.abs(logits[0] - logits[1]).max()))
-        second, first = np.sort(logits[0])[-2:]
+def answer(model: Model, ids: list[int], eos: int) -> list[Logits]:
+    """Logits at every place of the greedy answer, the end's included."""
+    sequence = model.new_sequence()
+    logits = [prefill(model, sequence, ids)]
+    while len(logits) < TOKENS and (best := int(logits[-1].argmax())) != eos:
+        logits.append(model.forward([(sequence, [best])])[0])
+    sequence.release()
+    return logits
+
+
+def compared(wanted: list[Logits], other: Model, ids: list[int]) -> dict[str, Any]:
+    """Another model's greedy tokens, to the first that differs."""
+    sequence, error, margin, count = other.new_sequence(), 0.0, float("inf"), 0
+    found = prefill(other, sequence, ids)
+    for place, logits in enumerate(wanted):
+        error = max(error, float(np.abs(logits - found).max()))
+        second, first = np.sort(logits)[-2:]
         margin = min(margin, float(first - second))
-        best, found = (int(one.argmax()) for one in logits)
-        equal = best == found
-        count += equal
-        if best == eos or not equal:
+        if found.argmax() != logits.argmax():
             break
-        logits = [m.forward([(s, [best])])[0] for m, s in zip((reference, other), sequences, strict=True)]
-    for sequence in sequences:
-        sequence.release()
-    return {"equal": equal, "tokens": count, "largest_difference": error, "margin": margin}
+        count += 1
+        if place + 1 < len(wanted):
+            found = other.forward([(sequence, [int(logits.argmax())])])[0]
+    sequence.release()
+    return {"equal": count == len(wanted), "tokens": count, "largest_difference": error, "margin": margin}
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from ds4_backend.ops import make_ops
 from ds4_backend.ops.numpy import NumpyOps
 
 KINDS = {"window": SLIDING, "csa": CSA, "hca": HCA}
-PROMPT, DECODED, CROWD, CROWD_STEPS = 300, 8, 3, 4
+PROMPT, DECODED, CROWD, CROWD_STEPS = 300, 8, 8, 4
 """Tokens of the prompt (over two pages), single steps after it, and conversations that decode side by side."""
 CHUNK = 173
 """Tokens of the prompt read at once: windows of all kinds stay open between two chunks."""

@@ -24,7 +24,7 @@ def check(monkeypatch, language, case, **lengths):
         return KernelOps(g, ShimLauncher(language), cache_simulation=cache_simulation)
 
     monkeypatch.setattr(module, "make_ops", ops)
-    for name, value in {"PROMPT": 36, "DECODED": 5, "CROWD_STEPS": 1, **lengths}.items():
+    for name, value in {"PROMPT": 36, "DECODED": 5, "CROWD": 3, "CROWD_STEPS": 1, **lengths}.items():
         monkeypatch.setattr(module, name, value)
     for result in compare(case, language, TINY):
         assert result.ok, result

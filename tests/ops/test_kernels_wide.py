@@ -1,15 +1,18 @@
 """Products on tensor cores: the primitive by NVIDIA's tables, every format's fragments, tables of IQ2_XXS."""
 
+from dataclasses import replace
+
 import mlx.core as mx
 import numpy as np
 import pytest
 from kernel_shim import COMPILER, WHY_NOT, ShimLauncher
 from test_kernels_products import RNG, header, matrix, normal
 
-from ds4_backend.ops.kernels import kernel, wide
+from ds4_backend.ops.kernels import bodies, kernel, wide
 from ds4_backend.ops.kernels.kernel import Kernel
 from ds4_backend.ops.kernels.products import Products
 from ds4_backend.ops.kernels.projections import Job
+from ds4_backend.ops.kernels.selftest import G
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason=WHY_NOT)
 PRIMITIVE = """
@@ -63,7 +66,7 @@ typedef Digit<FORMAT> P;
 threadgroup float part[2 * 16 * 8];
 threadgroup uint4 xs[K / 256 * P::RECORD];
 STAGE
-fill_digits<P, K, 8>(x, xs, lane, warp);
+fill_digits<P, K, 8, K / 256 * P::RECORD>(x, xs, lane, warp);
 TABLES
 typedef Shares<K, 8> S;
 const Sixteen rows[2] = {sixteen<FORMAT, K>(w, ROWS, 0, lane), sixteen<FORMAT, K>(w, ROWS, 16, lane)};
@@ -224,6 +227,51 @@ def test_a_prefill_tile_multiplies_the_pairs_of_one_expert(name, clamp):
         wanted.append(g)
     wanted = np.concatenate(wanted)
     np.testing.assert_allclose(np.array(got), wanted, atol=(1e-3 if clamp else 2e-5) * np.abs(wanted).max(), rtol=0)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("format", "shared", "sixteens", "rows", "columns"),
+    [
+        ("Q2_K", "Q8_0", 2, 40, 768),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("Q2_K", "Q8_0", 1, 27, 2560), ("IQ2_XXS", "Q8_0", 2, 40, 768), ("Q8_0", "Q8_0", 2, 27, 2560),
+                ("Q4_K", "Q2_K", 2, 40, 768), ("Q2_K", "IQ2_XXS", 2, 27, 512), ("F16", "Q4_K", 2, 40, 256),
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_down_of_the_chosen_and_of_the_shared_expert(format, shared, sixteens, rows, columns):
+    """Sixteen rows a simdgroup and thirty-two, of two tokens; formats of digits and of float16 beside each other."""
+    g = replace(G, embedding_length=rows, expert_feed_forward_length=columns, expert_count=3, expert_used_count=2)
+    experts = [matrix(format, rows, columns) for _ in range(3)]
+    beside, values = matrix(shared, rows, columns)
+    mid, shared_mid = normal(2, 2, columns), normal(2, 8 + columns)
+    chosen = np.array([2, 0, 1, 2, 0, 0, 0, 0], np.int32)
+    launcher = ShimLauncher("cuda")
+    table = Products(launcher).table(experts[0][0], beside, widely=True)
+    down = mx.array(np.stack([blocks.owner for blocks, _ in experts]))
+    inputs = [mx.array(mid), mx.array(chosen), down, mx.array(shared_mid), beside.raw, *table]
+    groups = (-(-rows // wide.rows_of_block(columns, sixteens)), 2, 1)
+    body = bodies.wide_down(g, format, shared, 8 + columns, 8, sixteens)
+    (got,) = launcher.run(body, inputs, [((2, rows), "float32")], groups)
+    wanted = shared_mid[:, 8:] @ values.T
+    for token in range(2):
+        for slot in range(2):
+            wanted[token] += experts[chosen[2 * token + slot]][1] @ mid[token, slot]
+    exact = format in kernel.DIGITS and shared in kernel.DIGITS
+    error = np.linalg.norm(np.array(got) - wanted) / np.linalg.norm(wanted)
+    assert error < (1e-4 if exact else 4e-4)
+
+
+def test_experts_of_a_threadgroup_leave_room_for_their_sums():
+    """Eight experts of a wide model: their sums, tables and x are 49 KB together."""
+    assert wide.slots(6, 1024, "IQ2_XXS", 4096) == 6
+    assert wide.slots(8, 4096, "IQ2_XXS", 7168) == 4
+    assert wide.slots(6, 128, "IQ2_XXS", 4096) == 2
+    assert wide.slots(7, 128, "Q8_0", 4096) == 1
 
 
 def test_only_whole_tiles_of_known_formats_are_taken():

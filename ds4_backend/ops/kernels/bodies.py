@@ -41,7 +41,7 @@ def geometry_cache(make: Callable[Concatenate[Geometry, P], Kernel]) -> Callable
     kept: dict[tuple[Any, ...], tuple[Geometry, Kernel]] = {}
 
     def cached(g: Geometry, *args: P.args, **kwargs: P.kwargs) -> Kernel:
-        key = (id(g), *args)
+        key = (id(g), *args, *sorted(kwargs.items()))
         found = kept.get(key)
         if found is None:
             found = kept[key] = (g, make(g, *args, **kwargs))
@@ -378,16 +378,16 @@ def experts_down(g: Geometry, format: str, shared: str, shared_stride: int, shar
 @geometry_cache
 def wide_up(g: Geometry, format: str, hashed: bool, clamp: float, logits_stride: int, slots: int) -> Kernel:
     """(step, x, logits, bias, table, gate, up) -> (mid, chosen, shares), a threadgroup `slots` experts of a token."""
-    digits, depth, part = format in wide.RECORDS, g.embedding_length, wide.part_of(format)
+    digits, part = format in wide.RECORDS, wide.part_of(format)
     text, extra = wide.tables([format], digits=digits)
     constants = _expert_constants(g) | {
         "FORMAT": format, "HASHED": hashed, "CLAMP": float(clamp), "SCALE": float(g.expert_weights_scale),
         "LOGITS_STRIDE": logits_stride, "WARPS": wide.WARPS, "SLOTS": slots, "RESIDENT": 3 if digits else 2,
-        "HELD": depth // wide.TILE * wide.RECORDS[format] if digits else depth // 8,
+        "HELD": wide.held(format, g.embedding_length),
         "PART": part, "COLUMN": f"Kept<{part}>" if digits else "Column",
     }  # fmt: skip
-    x = "x + ulong(token) * D, xs"
-    fill = f"fill_digits<PART, D, WARPS>({x}, lane, warp);" if digits else f"fill_column<FORMAT, D>({x}, tid, THREADS);"
+    fill = "fill_digits<PART, D, WARPS, HELD>" if digits else "fill_column<FORMAT, D>"
+    fill += f"(x + ulong(token) * D, xs, {'lane, warp' if digits else 'tid, THREADS'});"
     libraries = ("step", *wide.LIBRARIES, "digits" if digits else "column", "sorting", "routing")
     return Kernel(
         "wide_up", ("step", "x", "logits", "bias", "table", "gate", "up", *extra), ("mid", "chosen", "shares"),
@@ -401,7 +401,7 @@ def wide_down(g: Geometry, format: str, shared: str, shared_stride: int, shared_
     part, beside = (wide.part_of(f) for f in (format, shared))
 
     def column(format: str, part: str) -> str:
-        return f"Own<{part}>" if format in wide.RECORDS else f"Held<{format}, false, true>"
+        return f"Own<{part}, HELD>" if format in wide.RECORDS else f"Held<{format}, false, true>"
 
     text, extra = wide.tables([format, shared], digits=True)
     constants = _expert_constants(g) | {

@@ -53,7 +53,7 @@ class Mixture:
         arguments = (g, e.gate.format_name, hashed, e.clamp, stride)
         rows = wide.rows_of_block(e.gate.columns) if widely else GATE_ROWS
         blocks = -(-g.expert_feed_forward_length // rows)
-        slots = wide.slots(used, blocks * tokens) if widely else 1
+        slots = wide.slots(used, blocks * tokens, e.gate.format_name, e.gate.columns) if widely else 1
         kernel = bodies.wide_up(*arguments, slots) if widely else bodies.experts_up(*arguments)
         bias, table = (step.array, router.table) if hashed else (router.bias, step.array)
         bias = x if hashed else bias

@@ -69,7 +69,7 @@ class KernelOps(Ops):
         self.mixture = Mixture(geometry, self.products, plain="experts" in without)
         self.planner = Planner(geometry)
         self._apart = not without & {"hyper", "products", "experts"}
-        """Whether one token's streams are collapsed by the launch that reads them."""
+        """Whether no family that hyper-connections meet is replaced by stock operations."""
         self._how = Collapse(
             geometry.hyper_connection_count, geometry.embedding_length, geometry.attention_layer_norm_rms_epsilon,
             geometry.hyper_connection_epsilon, geometry.hyper_connection_sinkhorn_iterations,

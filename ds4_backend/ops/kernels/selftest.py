@@ -232,7 +232,7 @@ def all_tests() -> Iterator[Trial]:
         if format != "IQ2_XXS":  # as experts below; it is slow to encode
             yield Trial(f"project {format}", "products", _project(format, FEW))
     yield Trial("decode", "products", _project("Q8_0", MANY))
-    yield Trial("hyper", "hyper", _hyper(FEW))
+    yield Trial("hyper few", "hyper", _hyper(FEW))
     yield Trial("hyper alone", "hyper", _hyper(MANY))
     yield Trial("hyper together", "hyper", _hyper(HYPER_ALONE + 2))
     yield Trial("spread", "hyper", _spread)

@@ -1,7 +1,7 @@
 """Products on tensor cores, where the language is CUDA: which matrices they take, `project`, and prefill's tiles.
 
-`text/fragments.msl` says how. Widths must be whole tiles of 256 values; others stay with the bodies of both languages.
-It knows no layers.
+`text/fragments.msl` and `text/digits.msl` say how. Widths must be whole tiles of 256 values; others stay with the
+bodies of both languages. It knows no layers.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ ENOUGH = 256
 """Threadgroups of a launch that leave few processors idle: about two for each."""
 PART = WARPS * 2 * 16 * COLUMNS + COLUMNS
 """Floats of `part`: every simdgroup's sums, and a factor a column."""
+THREADGROUP_BYTES = 48 << 10
+"""Memory that a threadgroup may declare on CUDA."""
 LIBRARIES = ("numbers", "mma", "fragments")
 RECORDS = dict(zip(DIGITS, (33, 37, 33), strict=True))
 """Formats that one column is multiplied with as whole numbers; the size of a tile of x then, in sixteens of bytes."""
@@ -56,14 +58,20 @@ def takes(format: str, columns: int) -> bool:
     return format in FORMATS and columns % TILE == 0
 
 
+def table_words(formats: Sequence[str], *, digits: bool = False) -> int:
+    """Size of `tables`: sixteen copies of IQ2_XXS's 384 words, and what float16, or what digits are picked from."""
+    return 16 * (256 + 128) + (512 if digits else 1) if GRID in formats else 1
+
+
 def tables(formats: Sequence[str], *, digits: bool = False) -> tuple[str, tuple[str, ...]]:
-    """The text of `tables`, what IQ2_XXS picks values with, and the input to add; ends with a barrier."""
+    """The text of `tables`, what IQ2_XXS picks values with (`digits`: bytes instead of float16), and the input to add;
+    ends with a barrier."""
     barrier = "threadgroup_barrier(mem_flags::mem_threadgroup);"
+    text = f"threadgroup uint tables[{table_words(formats, digits=digits)}];\n"
     if GRID not in formats:
-        return f"threadgroup uint tables[1];\n{barrier}", ()
+        return text + barrier, ()
     last = "Digit<IQ2_XXS>::fill(tables, thread_index_in_threadgroup, THREADS);\n" if digits else _LAST
-    size = 16 * (256 + 128) + (512 if digits else 1)
-    return f"threadgroup uint tables[{size}];\n{_FILL}{last}{barrier}", ("iq2_picks",)
+    return text + _FILL + last + barrier, ("iq2_picks",)
 
 
 def stage(formats: Sequence[str]) -> str:
@@ -94,10 +102,22 @@ def part_of(format: str) -> str:
     return f"{'Digit' if format in RECORDS else 'Fragment'}<{format}>"
 
 
-def slots(used: int, blocks: int) -> int:
+def held(format: str, columns: int) -> int:
+    """Sixteens of bytes that a token's x takes in `wide_up`: as records, or as float16."""
+    return columns // TILE * RECORDS[format] if format in RECORDS else columns // 8
+
+
+def slots(used: int, blocks: int, format: str, columns: int) -> int:
     """Experts that a threadgroup of `wide_up` goes through, of the token's `used`; `blocks` threadgroups an expert, of
-    all tokens: as many as leave about three threadgroups for each processor."""
-    return max(n for n in range(1, used + 1) if used % n == 0 and (n == 1 or blocks * used // n >= ENOUGH * 3 // 2))
+    all tokens: as many as leave about three threadgroups for each processor, and find room for their sums."""
+    room = THREADGROUP_BYTES - 16 * held(format, columns) - 4 * table_words([format], digits=True) - 512
+
+    def good(n: int) -> bool:
+        return used % n == 0 and 4 * 2 * 16 * WARPS * n <= room and blocks * used // n >= ENOUGH * 3 // 2
+
+    return max(filter(good, range(2, used + 1)), default=1)
+
+
 
 
 def _sixteens(jobs: Sequence[Job]) -> int:
