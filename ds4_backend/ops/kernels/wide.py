@@ -118,8 +118,6 @@ def slots(used: int, blocks: int, format: str, columns: int) -> int:
     return max(filter(good, range(2, used + 1)), default=1)
 
 
-
-
 def _sixteens(jobs: Sequence[Job]) -> int:
     """Sixteens of rows that a simdgroup takes: two share the loads of x where threadgroups are enough."""
     return 2 if sum(job.rows // rows_of_block(job.columns, 2 - job.paired) for job in jobs) >= ENOUGH else 1
