@@ -19,21 +19,9 @@ PRIMITIVE = """
 const uint lane = thread_index_in_simdgroup, g = lane / 4, t = lane % 4;
 device const uint* a = (device const uint*)left;
 device const uint* b = (device const uint*)right;
-float c[4] = {1.0f, 1.0f, 1.0f, 1.0f};
-tensor_product(c, a[g * 8 + t], a[(g + 8) * 8 + t], a[g * 8 + t + 4], a[(g + 8) * 8 + t + 4],
-               b[g * 8 + t], b[g * 8 + t + 4]);
-y[g * 8 + 2 * t] = c[0];
-y[g * 8 + 2 * t + 1] = c[1];
-y[(g + 8) * 8 + 2 * t] = c[2];
-y[(g + 8) * 8 + 2 * t + 1] = c[3];
-"""
-BYTES = """
-const uint lane = thread_index_in_simdgroup, g = lane / 4, t = lane % 4;
-device const uint* a = (device const uint*)left;
-device const uint* b = (device const uint*)right;
-int c[4] = {1, 1, 1, 1};
-whole_product(c, a[g * 8 + t], a[(g + 8) * 8 + t], a[g * 8 + t + 4], a[(g + 8) * 8 + t + 4],
-              b[g * 8 + t], b[g * 8 + t + 4]);
+SUM c[4] = {1, 1, 1, 1};
+PRODUCT(c, a[g * 8 + t], a[(g + 8) * 8 + t], a[g * 8 + t + 4], a[(g + 8) * 8 + t + 4],
+        b[g * 8 + t], b[g * 8 + t + 4]);
 y[g * 8 + 2 * t] = c[0];
 y[g * 8 + 2 * t + 1] = c[1];
 y[(g + 8) * 8 + 2 * t] = c[2];
@@ -87,7 +75,8 @@ for (uint i = thread_index_in_threadgroup; i < ROWS; i += THREADS) y[i] = sum_sh
 @needs_compiler
 def test_a_tensor_product_takes_its_operands_as_nvidia_lays_them_out():
     a, b = (normal(rows, 16).astype(np.float16) for rows in (16, 8))
-    body = Kernel("append", ("left", "right"), ("y",), 32, {}, ("mma",), {"BODY": PRIMITIVE})
+    body = Kernel("append", ("left", "right"), ("y",), 32, {}, ("mma",),
+                  {"BODY": PRIMITIVE, "SUM": "float", "PRODUCT": "tensor_product"})  # fmt: skip
     (got,) = ShimLauncher("cuda").run(body, [mx.array(a), mx.array(b)], [((16, 8), "float32")], (1, 1, 1))
     wanted = 1 + a.astype(np.float32) @ b.astype(np.float32).T
     np.testing.assert_allclose(np.array(got), wanted, rtol=1e-5, atol=1e-5)
@@ -96,7 +85,8 @@ def test_a_tensor_product_takes_its_operands_as_nvidia_lays_them_out():
 @needs_compiler
 def test_a_product_of_bytes_takes_its_operands_as_nvidia_lays_them_out():
     a, b = (RNG.integers(-128, 128, (rows, 32), np.int8) for rows in (16, 8))
-    body = Kernel("append", ("left", "right"), ("y",), 32, {}, ("mma",), {"BODY": BYTES})
+    body = Kernel("append", ("left", "right"), ("y",), 32, {}, ("mma",),
+                  {"BODY": PRIMITIVE, "SUM": "int", "PRODUCT": "whole_product"})  # fmt: skip
     inputs = [mx.array(a.view(np.int32)), mx.array(b.view(np.int32))]
     (got,) = ShimLauncher("cuda").run(body, inputs, [((16, 8), "float32")], (1, 1, 1))
     np.testing.assert_array_equal(np.array(got), 1 + a.astype(np.int32) @ b.astype(np.int32).T)

@@ -75,7 +75,10 @@ def tables(formats: Sequence[str], *, digits: bool = False) -> tuple[str, tuple[
 
 
 def stage(formats: Sequence[str]) -> str:
-    """The text of `stage`, what rows of Q8_0 come through, and whether they do: IQ2_XXS's tables leave no room."""
+    """The text of `stage`, what rows of Q8_0 come through, and whether they do: IQ2_XXS's tables leave no room.
+
+    A simdgroup has sixteen rows of a tile, 17 sixteens of bytes and one more, as STAGE in `text/fragments.msl`.
+    """
     copied = "Q8_0" in formats and GRID not in formats
     size = WARPS * 16 * 18 if copied else 1
     return f"threadgroup uint4 stage[{size}];\nconstexpr bool COPIED = {str(copied).lower()};\n"
